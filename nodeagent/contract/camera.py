@@ -1,0 +1,83 @@
+"""One camera as the configuration or the registry describes it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import Field, SecretStr, SerializationInfo, field_serializer, field_validator, model_validator
+
+from nodeagent.contract.ids import CameraId, FrozenStrict, ModelName
+from nodeagent.contract.rule import Rule
+
+#: What a stream's URL may begin with.  A path without a scheme is a file.
+SCHEMES = ("rtsp", "rtsps", "file", "")
+#: Pass as pydantic's serialisation context to write secrets in clear: only into files of mode 0600.
+REVEAL = {"reveal": True}
+
+
+def redact_url(url: str) -> str:
+    """The URL without user and password, fit for logs and pages."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
+
+
+class StreamSpec(FrozenStrict):
+    """One stream of a camera."""
+
+    #: rtsp://user:password@host/path, or the path of a video file.
+    url: SecretStr
+    transport: Literal["tcp", "udp"] = "tcp"
+    #: Files only: start again at the end, paced in real time.
+    loop: bool = False
+
+    @field_validator("url")
+    @classmethod
+    def _known_scheme(cls, url: SecretStr) -> SecretStr:
+        text = url.get_secret_value()
+        scheme = urlsplit(text).scheme
+        if not text or scheme not in SCHEMES:
+            raise ValueError("expected rtsp://..., rtsps://..., or the path of a video file")
+        return url
+
+    @field_serializer("url", when_used="json")
+    def _write_url(self, url: SecretStr, info: SerializationInfo) -> str:
+        reveal = bool(info.context and info.context.get("reveal"))
+        return url.get_secret_value() if reveal else redact_url(url.get_secret_value())
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the stream is a local file rather than a network source."""
+        return urlsplit(self.url.get_secret_value()).scheme in ("file", "")
+
+
+class CameraSpec(FrozenStrict):
+    """A camera: where its picture comes from and what is judged in it."""
+
+    camera_id: CameraId
+    name: str = ""
+    #: Main stream: recorded, never re-encoded.
+    record: StreamSpec
+    #: Sub-stream that is analysed; none: the main stream is.
+    analyse: StreamSpec | None = None
+    #: Samples per second that are analysed.
+    sample_fps: Annotated[float, Field(gt=0.0, le=30.0)] = 5.0
+    #: Width of a sample in the ring, pixels, even; the height follows the stream's aspect ratio.
+    sample_width: Annotated[int, Field(ge=64, le=3840, multiple_of=2)] = 640
+    #: Name of a model under `[[models]]`; empty: the first one.
+    model: ModelName | Literal[""] = ""
+    rules: tuple[Rule, ...] = ()
+
+    @model_validator(mode="after")
+    def _rule_ids_differ(self) -> CameraSpec:
+        ids = [rule.rule_id for rule in self.rules]
+        if len(set(ids)) != len(ids):
+            raise ValueError(f"two rules have one rule_id: {sorted(ids)}")
+        return self
+
+    @property
+    def capture_part(self) -> tuple[Any, ...]:
+        """All that a running capture depends on: a change of anything else leaves its process alone."""
+        return (self.camera_id, self.record, self.analyse, self.sample_fps, self.sample_width)

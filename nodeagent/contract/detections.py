@@ -1,0 +1,122 @@
+"""What a model saw in one clip: a structured array for the boxes, a small header for the rest.
+
+On the wire the body is the array as `.npy` bytes (read with `allow_pickle=False`) and the header is JSON.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from nodeagent.contract.clip import ClipId
+from nodeagent.contract.errors import DecodeError
+from nodeagent.contract.ids import CameraId, Epoch, Frozen, NodeId, UtcNs
+
+#: One row per box.  `sample` indexes `DetectionsHeader.sample_ns`; corners are in [0, 1] of the analysed frame;
+#: `label` indexes `DetectionsHeader.labels`.
+DETECTION_DTYPE = np.dtype(
+    [
+        ("sample", "<i4"),
+        ("x1", "<f4"),
+        ("y1", "<f4"),
+        ("x2", "<f4"),
+        ("y2", "<f4"),
+        ("score", "<f4"),
+        ("label", "<i2"),
+    ]
+)
+Rows = npt.NDArray[np.void]
+
+
+class DetectionsHeader(Frozen):
+    """All of a clip's detections but the boxes."""
+
+    v: Literal[1] = 1
+    node_id: NodeId
+    camera_id: CameraId
+    epoch: Epoch
+    epoch_started_ns: UtcNs
+    clip_seq: Annotated[int, Field(ge=0)]
+    start_ns: UtcNs
+    duration_ns: Annotated[int, Field(ge=0)]
+    #: `ok`: `sample_ns` were all looked at.  `unknown`: they were not; nothing may be concluded from empty rows.
+    outcome: Literal["ok", "unknown"] = "ok"
+    #: Why the outcome is unknown.
+    reason: str = ""
+    #: Samples the clip task named; at least `len(sample_ns)`.
+    samples_expected: Annotated[int, Field(ge=0)]
+    #: Capture times of the samples that were inferred, growing.
+    sample_ns: tuple[UtcNs, ...]
+    sample_width: Annotated[int, Field(ge=2, le=8192)]
+    sample_height: Annotated[int, Field(ge=2, le=8192)]
+    model: str
+    model_version: str
+    labels: tuple[str, ...]
+    #: Where the samples were read from.
+    path: Literal["ring", "clip", "none"]
+    #: Wall clock, UTC ns, by name of the step: `closed`, `inference_started`, `inference_done`.
+    timings: dict[str, int] = {}
+
+    @property
+    def clip_id(self) -> ClipId:
+        """The clip's identity."""
+        return ClipId(camera_id=self.camera_id, epoch=self.epoch, start_ns=self.start_ns)
+
+    @property
+    def end_ns(self) -> int:
+        """Capture time at which the clip ends."""
+        return self.start_ns + self.duration_ns
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClipDetections:
+    """A clip's detections: header and rows.
+
+    Attributes:
+        header: identity, samples, model, timings.
+        rows: (n,) of DETECTION_DTYPE, ordered by `sample`.
+    """
+
+    header: DetectionsHeader
+    rows: Rows
+
+    def __post_init__(self) -> None:
+        rows, header = self.rows, self.header
+        if rows.dtype != DETECTION_DTYPE or rows.ndim != 1:
+            raise DecodeError(f"detections: expected 1 dimension of {DETECTION_DTYPE}, got {rows.dtype} {rows.shape}")
+        if not len(rows):
+            return
+        sample, label = rows["sample"], rows["label"]
+        if sample[0] < 0 or sample[-1] >= len(header.sample_ns) or np.any(np.diff(sample) < 0):
+            raise DecodeError("detections: sample must grow and index sample_ns")
+        if label.min() < 0 or label.max() >= len(header.labels):
+            raise DecodeError("detections: label must index labels")
+        numbers = np.stack([rows[name] for name in ("x1", "y1", "x2", "y2", "score")])
+        if not np.isfinite(numbers).all() or numbers.min() < 0.0 or numbers.max() > 1.0:
+            raise DecodeError("detections: boxes and scores must lie in [0, 1]")
+
+    def npy(self) -> bytes:
+        """The rows as `.npy` bytes."""
+        out = io.BytesIO()
+        np.save(out, self.rows, allow_pickle=False)
+        return out.getvalue()
+
+
+def rows_from_npy(body: bytes) -> Rows:
+    """Read rows written by `ClipDetections.npy`.
+
+    Raises:
+        DecodeError: not such bytes.
+    """
+    try:
+        array = np.load(io.BytesIO(body), allow_pickle=False)
+    except (ValueError, OSError, EOFError, SyntaxError, TypeError, MemoryError, OverflowError) as exc:
+        raise DecodeError(f"detections: not .npy bytes ({type(exc).__name__})", body) from exc
+    if not isinstance(array, np.ndarray) or array.dtype != DETECTION_DTYPE or array.ndim != 1:
+        raise DecodeError("detections: an array of another shape or type", body)
+    return array

@@ -1,0 +1,84 @@
+"""Names of what a child may be doing, with the hint that a person gets.
+
+The same words stand on the status board, in `nodeagent status`, in logs and in reports.  A worker may only show a state
+of this table, so that no page has to guess.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """What a child says of its own work."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    IDLE = "idle"
+    DRAINING = "draining"
+    # Capture.
+    CONNECTING = "connecting"
+    CAPTURING = "capturing"
+    STALLED = "stalled"
+    SOURCE_DOWN = "source_down"
+    AUTH_FAILED = "auth_failed"
+    NO_VIDEO = "no_video"
+    BAD_STREAM = "bad_stream"
+    SOURCE_ENDED = "source_ended"
+    STORAGE_FULL = "storage_full"
+    STORAGE_MISSING = "storage_missing"
+    RING_FULL = "ring_full"
+    # Peers.
+    BUS_DOWN = "bus_down"
+    REDIS_DOWN = "redis_down"
+    DATABASE_DOWN = "database_down"
+    PUSH_FAILING = "push_failing"
+    # Models.
+    LOADING_MODEL = "loading_model"
+    BAD_MODEL = "bad_model"
+    # What the supervisor sees from outside.
+    HANGING = "hanging"
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a state tells a person.
+
+    Attributes:
+        problem: whether somebody should look.
+        hint: what to do about it; empty when nothing is wrong.
+    """
+
+    problem: bool
+    hint: str = ""
+
+
+MEANING: dict[State, Meaning] = {
+    State.STARTING: Meaning(False),
+    State.RUNNING: Meaning(False),
+    State.IDLE: Meaning(False),
+    State.DRAINING: Meaning(False),
+    State.CONNECTING: Meaning(False),
+    State.CAPTURING: Meaning(False),
+    State.STALLED: Meaning(True, "no packets arrive: check the camera's load and the network between"),
+    State.SOURCE_DOWN: Meaning(True, "the source does not answer: check power, address, port and the file's path"),
+    State.AUTH_FAILED: Meaning(True, "the camera refuses user or password: correct them in the camera's url"),
+    State.NO_VIDEO: Meaning(True, "the stream carries no video: check the path part of the camera's url"),
+    State.BAD_STREAM: Meaning(True, "the video cannot be read: check the camera's codec and encoder settings"),
+    State.SOURCE_ENDED: Meaning(True, "the file is at its end: set loop = true to play it again"),
+    State.STORAGE_FULL: Meaning(True, "the pool's disk is full: lower quota_gb or reserve_gb, or add space"),
+    State.STORAGE_MISSING: Meaning(
+        True, "no pool disk with a marker file: mount it, or run `nodeagent pool init PATH`"
+    ),
+    State.RING_FULL: Meaning(True, "/dev/shm is full: enlarge it, or lower sample_width or the number of cameras"),
+    State.BUS_DOWN: Meaning(True, "the broker does not answer: clips wait on disk; check [bus] url and the broker"),
+    State.REDIS_DOWN: Meaning(True, "Redis does not answer: check [redis] url and the server"),
+    State.DATABASE_DOWN: Meaning(
+        True, "the database does not answer: alarms wait in their queue; check [database] url"
+    ),
+    State.PUSH_FAILING: Meaning(True, "the push target refuses or does not answer: check [[push]] url and its server"),
+    State.LOADING_MODEL: Meaning(False),
+    State.BAD_MODEL: Meaning(True, "the model cannot serve: see the detail, correct the model's TOML or file"),
+    State.HANGING: Meaning(True, "the work loop stands still: it is being restarted; its traceback is in the log"),
+}
