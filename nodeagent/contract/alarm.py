@@ -45,7 +45,7 @@ class Evidence(Frozen):
     #: Distinct tracks that broke the rule so far.
     subjects: Annotated[int, Field(ge=0)] = 0
     #: Figures of the rule's own, for example `dwell_s`.
-    values: dict[str, float] = {}
+    values: dict[str, float] = Field(default_factory=dict)
 
 
 class AlarmMessage(Frozen):
@@ -73,4 +73,4 @@ class AlarmMessage(Frozen):
     replay_from_ns: UtcNs
     replay_to_ns: UtcNs
     #: Wall clock, UTC ns, by name of the step (those of the detections, and `judged`).
-    timings: dict[str, int] = {}
+    timings: dict[str, int] = Field(default_factory=dict)

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, SerializationInfo, field_serializer, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
-from nodeagent.contract.ids import CameraId, FrozenStrict, ModelName
+from nodeagent.contract.ids import CameraId, FrozenStrict, ModelName, Number, Switch, Whole
 from nodeagent.contract.rule import Rule
 
 #: What a stream's URL may begin with.  A path without a scheme is a file.
 SCHEMES = ("rtsp", "rtsps", "file", "")
 #: Pass as pydantic's serialisation context to write secrets in clear: only into files of mode 0600.
 REVEAL = {"reveal": True}
+_SECRET_PARAMETER = re.compile(r"(?i)\b(pass|passwd|password|pwd|psw|token|secret|auth|key)=[^&;\s]*")
 
 
 def redact_url(url: str) -> str:
-    """The URL without user and password, fit for logs and pages."""
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
+    """The URL without user and password, fit for logs and pages.
+
+    It hides too much rather than too little: a password may hold `/`, `?` or `@` that nobody escaped, so all before the
+    last `@` goes, and some cameras take their password as a parameter (`/user=admin&password=...`).
+    """
+    scheme, mark, rest = url.partition("://")
+    if mark and "@" in rest:
+        rest = "***@" + rest.rpartition("@")[2]
+    return scheme + mark + _SECRET_PARAMETER.sub(r"\1=***", rest)
 
 
 class StreamSpec(FrozenStrict):
@@ -29,9 +36,10 @@ class StreamSpec(FrozenStrict):
 
     #: rtsp://user:password@host/path, or the path of a video file.
     url: SecretStr
+    #: How RTSP packets travel.
     transport: Literal["tcp", "udp"] = "tcp"
     #: Files only: start again at the end, paced in real time.
-    loop: bool = False
+    loop: Switch = False
 
     @field_validator("url")
     @classmethod
@@ -56,25 +64,28 @@ class StreamSpec(FrozenStrict):
 class CameraSpec(FrozenStrict):
     """A camera: where its picture comes from and what is judged in it."""
 
+    #: Name in logs, files and messages, unique in the site.
     camera_id: CameraId
+    #: Name for people.
     name: str = ""
     #: Main stream: recorded, never re-encoded.
     record: StreamSpec
     #: Sub-stream that is analysed; none: the main stream is.
     analyse: StreamSpec | None = None
     #: Samples per second that are analysed.
-    sample_fps: Annotated[float, Field(gt=0.0, le=30.0)] = 5.0
+    sample_fps: Annotated[Number, Field(gt=0.0, le=30.0)] = 5.0
     #: Width of a sample in the ring, pixels, even; the height follows the stream's aspect ratio.
-    sample_width: Annotated[int, Field(ge=64, le=3840, multiple_of=2)] = 640
+    sample_width: Annotated[Whole, Field(ge=64, le=3840, multiple_of=2)] = 640
     #: Name of a model under `[[models]]`; empty: the first one.
     model: ModelName | Literal[""] = ""
+    #: What is a violation in this camera's picture.
     rules: tuple[Rule, ...] = ()
 
     @model_validator(mode="after")
     def _rule_ids_differ(self) -> CameraSpec:
         ids = [rule.rule_id for rule in self.rules]
         if len(set(ids)) != len(ids):
-            raise ValueError(f"two rules have one rule_id: {sorted(ids)}")
+            raise PydanticCustomError("names_differ", "two rules have one rule_id: {ids}", {"ids": str(sorted(ids))})
         return self
 
     @property

@@ -60,7 +60,7 @@ class DetectionsHeader(Frozen):
     #: Where the samples were read from.
     path: Literal["ring", "clip", "none"]
     #: Wall clock, UTC ns, by name of the step: `closed`, `inference_started`, `inference_done`.
-    timings: dict[str, int] = {}
+    timings: dict[str, int] = Field(default_factory=dict)
 
     @property
     def clip_id(self) -> ClipId:

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from nodeagent.contract.ids import FrozenStrict
+from nodeagent.contract.ids import FrozenStrict, Number
 
-Unit = Annotated[float, Field(ge=0.0, le=1.0)]
+Unit = Annotated[Number, Field(ge=0.0, le=1.0)]
 Point = tuple[Unit, Unit]
 
 #: Which point of a box decides whether an object is in a zone.
@@ -48,8 +48,9 @@ def _check_polygon(points: tuple[Point, ...]) -> tuple[Point, ...]:
 class Zone(FrozenStrict):
     """A named polygon in a camera's picture."""
 
+    #: Name shown in alarms, unique within its rule.
     name: Annotated[str, Field(min_length=1, max_length=64)]
-    #: Corners in order, three or more.
+    #: Corners in order, three or more, each `[x, y]` in [0, 1]: x to the right, y down.
     polygon: Annotated[tuple[Point, ...], Field(min_length=3, max_length=64)]
 
     _polygon = field_validator("polygon")(_check_polygon)

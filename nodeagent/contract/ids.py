@@ -5,9 +5,9 @@ An id becomes a routing key, a file name and a Redis field, so its alphabet is n
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 #: Letters, digits, `_`, `.` and `-`; starts with a letter or digit, so it is never `..`, hidden or an option.
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
@@ -24,6 +24,24 @@ UtcNs = Annotated[int, Field(ge=0, lt=2**63)]
 
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
+
+
+def _no_text(value: Any) -> Any:
+    if isinstance(value, str | bool):
+        raise ValueError("expected a number without quotes")  # noqa: TRY004  pydantic collects ValueError only
+    return value
+
+
+def _no_number(value: Any) -> Any:
+    if not isinstance(value, bool):
+        raise ValueError("expected true or false")  # noqa: TRY004  pydantic collects ValueError only
+    return value
+
+
+#: Numbers and switches as a person must write them: pydantic alone would take `"5"` and `true` for a number.
+Number = Annotated[float, BeforeValidator(_no_text)]
+Whole = Annotated[int, BeforeValidator(_no_text)]
+Switch = Annotated[bool, BeforeValidator(_no_number)]
 
 
 class Frozen(BaseModel):

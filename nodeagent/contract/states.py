@@ -71,7 +71,9 @@ MEANING: dict[State, Meaning] = {
     State.STORAGE_MISSING: Meaning(
         True, "no pool disk with a marker file: mount it, or run `nodeagent pool init PATH`"
     ),
-    State.RING_FULL: Meaning(True, "/dev/shm is full: enlarge it, or lower sample_width or the number of cameras"),
+    State.RING_FULL: Meaning(
+        True, "shared memory (/dev/shm) is full: enlarge it, or lower sample_width or the number of cameras"
+    ),
     State.BUS_DOWN: Meaning(True, "the broker does not answer: clips wait on disk; check [bus] url and the broker"),
     State.REDIS_DOWN: Meaning(True, "Redis does not answer: check [redis] url and the server"),
     State.DATABASE_DOWN: Meaning(

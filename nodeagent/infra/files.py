@@ -28,7 +28,7 @@ def write_atomically(path: Path, body: bytes, mode: int = 0o644) -> None:
             out.write(body)
             out.flush()
             os.fsync(out.fileno())
-        os.replace(beside, path)
+        beside.replace(path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
@@ -37,5 +37,5 @@ def write_atomically(path: Path, body: bytes, mode: int = 0o644) -> None:
 
 def rename_durably(source: Path, target: Path) -> None:
     """Rename within one folder and sync the folder.  The caller has synced the content."""
-    os.replace(source, target)
+    source.replace(target)
     sync_folder(target.parent)

@@ -1,7 +1,7 @@
 """What a supervised child gets from its parent, and nothing else.
 
-A stage's `worker.py` has `main(ctx, arg) -> int`: `arg` is the part of the child's name after the colon (camera id, shard
-or number), the result its exit code.  The supervisor names it by dotted path only.
+A stage's `worker.py` has `main(ctx, arg) -> int`: `arg` is the part of the child's name after the colon (camera id,
+shard or number), the result its exit code.  The supervisor names it by dotted path only.
 """
 
 from __future__ import annotations

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator
 
 from nodeagent.contract.camera import CameraSpec
-from nodeagent.contract.ids import FrozenStrict, ModelName, NodeId
+from nodeagent.contract.ids import FrozenStrict, ModelName, NodeId, Number, Whole
 
 GIB = 1024**3
 
@@ -50,7 +50,7 @@ class NodeSettings(FrozenStrict):
     #: Folder of journals, snapshots and embedded services.  One agent at a time may use it.
     state_dir: Path = Path("/var/lib/nodeagent")
     #: Seconds that children have to drain after TERM before they are killed.
-    stop_timeout_s: Annotated[float, Field(ge=1, le=600)] = 20.0
+    stop_timeout_s: Annotated[Number, Field(ge=1, le=600)] = 20.0
 
 
 class BusSettings(FrozenStrict):
@@ -59,9 +59,9 @@ class BusSettings(FrozenStrict):
     #: amqp://user:password@host:5672/vhost or amqps://...
     url: SecretStr
     #: Seconds between AMQP heartbeats; two missed ones close the connection.
-    heartbeat_s: Annotated[int, Field(ge=2, le=600)] = 10
+    heartbeat_s: Annotated[Whole, Field(ge=2, le=600)] = 10
     #: Seconds after which an unconfirmed publish counts as failed.
-    confirm_timeout_s: Annotated[float, Field(gt=0, le=120)] = 10.0
+    confirm_timeout_s: Annotated[Number, Field(gt=0, le=120)] = 10.0
 
     @field_validator("url")
     @classmethod
@@ -105,24 +105,24 @@ class PoolSettings(FrozenStrict):
     #: Mount point or folder that `nodeagent pool init` has marked.
     path: Path
     #: Space that clips may take, GiB; the oldest go first.
-    quota_gb: Annotated[float, Field(gt=0, le=1_000_000)] = 100.0
+    quota_gb: Annotated[Number, Field(gt=0, le=1_000_000)] = 100.0
     #: Space on the disk that stays free whatever the quota says, GiB.
-    reserve_gb: Annotated[float, Field(ge=0, le=1_000_000)] = 1.0
+    reserve_gb: Annotated[Number, Field(ge=0, le=1_000_000)] = 1.0
 
 
 class CaptureSettings(FrozenStrict):
     """`[capture]`: what all cameras share."""
 
     #: Length that clips aim at, seconds; they are cut at the key frame nearest to this grid.
-    clip_s: Annotated[float, Field(ge=1, le=60)] = 5.0
+    clip_s: Annotated[Number, Field(ge=1, le=60)] = 5.0
     #: Seconds without a packet after which the source is opened anew.
-    stall_timeout_s: Annotated[float, Field(ge=0.5, le=120)] = 4.0
+    stall_timeout_s: Annotated[Number, Field(ge=0.5, le=120)] = 4.0
     #: First delay before a source is opened anew, seconds; doubles, with jitter, up to `reconnect_max_s`.
-    reconnect_min_s: Annotated[float, Field(ge=0.05, le=60)] = 0.5
+    reconnect_min_s: Annotated[Number, Field(ge=0.05, le=60)] = 0.5
     #: Longest delay before a source is opened anew, seconds.
-    reconnect_max_s: Annotated[float, Field(ge=0.1, le=600)] = 15.0
+    reconnect_max_s: Annotated[Number, Field(ge=0.1, le=600)] = 15.0
     #: Seconds of samples that the ring holds: a clip, its wait in the queue, and its work.
-    ring_s: Annotated[float, Field(ge=6, le=300)] = 15.0
+    ring_s: Annotated[Number, Field(ge=6, le=300)] = 15.0
 
 
 class ModelSettings(FrozenStrict):
@@ -138,35 +138,35 @@ class InferenceSettings(FrozenStrict):
     """`[inference]`: workers that turn clips into detections."""
 
     #: Worker processes.
-    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    workers: Annotated[Whole, Field(ge=1, le=64)] = 1
     #: Engine that runs the models.
     engine: Literal["onnxruntime"] = "onnxruntime"
     #: Threads of one worker's engine.
-    threads: Annotated[int, Field(ge=1, le=128)] = 1
+    threads: Annotated[Whole, Field(ge=1, le=128)] = 1
     #: Samples per engine call.
-    batch: Annotated[int, Field(ge=1, le=64)] = 4
+    batch: Annotated[Whole, Field(ge=1, le=64)] = 4
 
 
 class JudgeSettings(FrozenStrict):
     """`[judge]`: workers that track objects and judge rules."""
 
     #: Worker processes; cameras are spread over them by a hash of their id.
-    shards: Annotated[int, Field(ge=1, le=64)] = 1
+    shards: Annotated[Whole, Field(ge=1, le=64)] = 1
     #: Seconds to wait for a missing clip once a later one of the same camera is here; then it is a gap.
-    reorder_wait_s: Annotated[float, Field(ge=0.1, le=300)] = 25.0
+    reorder_wait_s: Annotated[Number, Field(ge=0.1, le=300)] = 25.0
 
 
 class AlarmSettings(FrozenStrict):
     """`[alarm]`: replay, push and record."""
 
     #: Worker processes.
-    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    workers: Annotated[Whole, Field(ge=1, le=64)] = 1
     #: Seconds of replay before the confirming sample.
-    replay_before_s: Annotated[float, Field(ge=0, le=300)] = 15.0
+    replay_before_s: Annotated[Number, Field(ge=0, le=300)] = 15.0
     #: Seconds of replay after the confirming sample.
-    replay_after_s: Annotated[float, Field(ge=0, le=300)] = 15.0
+    replay_after_s: Annotated[Number, Field(ge=0, le=300)] = 15.0
     #: Seconds past the window's end to wait for its clips; then the replay is partial and says so.
-    replay_patience_s: Annotated[float, Field(ge=1, le=600)] = 30.0
+    replay_patience_s: Annotated[Number, Field(ge=1, le=600)] = 30.0
     #: Folder of replays and snapshots; the folder `alarms` in the state folder when left out.
     evidence_dir: Path | None = None
 
@@ -181,7 +181,7 @@ class PushSettings(FrozenStrict):
     #: Key of the HMAC-SHA256 signature in the header `X-Nodeagent-Signature`; empty: unsigned.
     secret: SecretStr = SecretStr("")
     #: Seconds for one attempt in all.
-    timeout_s: Annotated[float, Field(gt=0, le=120)] = 10.0
+    timeout_s: Annotated[Number, Field(gt=0, le=120)] = 10.0
 
     @field_validator("url")
     @classmethod
@@ -201,7 +201,11 @@ class LogSettings(FrozenStrict):
 
 
 class Settings(FrozenStrict):
-    """The whole file."""
+    """The whole file.
+
+    What must agree between sections (names that differ, references that lead somewhere) is checked by `crosscheck` on
+    the document, so that it is named beside all other faults.
+    """
 
     site: SiteSettings = SiteSettings()
     node: NodeSettings = Field(default_factory=NodeSettings)
@@ -217,21 +221,6 @@ class Settings(FrozenStrict):
     push: tuple[PushSettings, ...] = ()
     log: LogSettings = LogSettings()
     cameras: tuple[CameraSpec, ...] = ()
-
-    @model_validator(mode="after")
-    def _references_hold(self) -> Settings:
-        faults = _doubles("cameras", [c.camera_id for c in self.cameras])
-        faults += _doubles("models", [m.name for m in self.models])
-        faults += _doubles("push", [p.name for p in self.push])
-        known = {m.name for m in self.models}
-        for i, camera in enumerate(self.cameras):
-            if camera.model and camera.model not in known:
-                faults.append(f"cameras[{i}].model: expected one of {sorted(known)}, got {camera.model!r}")
-        if self.cameras and not self.models:
-            faults.append("models: expected at least one [[models]] for the cameras")
-        if faults:
-            raise ValueError("\n".join(faults))
-        return self
 
     @property
     def evidence_dir(self) -> Path:
@@ -261,11 +250,3 @@ class Settings(FrozenStrict):
         if self.database is not None:
             return self.database.url.get_secret_value()
         return f"sqlite:///{self.node.state_dir / 'nodeagent.db'}"
-
-
-def _doubles(section: str, names: list[str]) -> list[str]:
-    return [
-        f"{section}[{i}]: {name!r} stands there twice; expected each name once"
-        for i, name in enumerate(names)
-        if name in names[:i]
-    ]

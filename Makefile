@@ -1,0 +1,62 @@
+# Everything a person or a CI runs.  `make` alone lists the targets.
+# Only python3 (3.11 or newer, with venv) and make are needed; what else is used is installed into .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+
+# Stamps: a virtual environment is only touched again when what it is made from changed.
+BASE := $(VENV)/.stamp-venv
+DEMO := $(VENV)/.stamp-demo
+DEV := $(VENV)/.stamp-dev
+SOURCES := $(shell find nodeagent registry -name '*.py' -o -name '*.toml' -o -name '*.html' 2>/dev/null)
+
+.PHONY: help demo test check format bench dev clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(BASE):
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade pip
+	@touch $@
+
+# The demo runs from an ordinary installation, as a user's does.  An editable one (dev) will do as well.
+$(DEMO): $(BASE) setup.cfg pyproject.toml $(SOURCES)
+	@if [ -e $(DEV) ]; then $(PIP) install -e '.[dev]'; else rm -rf build; $(PIP) install .; fi
+	@touch $@
+
+$(DEV): $(BASE) setup.cfg pyproject.toml
+	$(PIP) install -e '.[dev]'
+	@touch $@
+
+demo: $(DEMO) ## run the whole system on the shipped clip, no server needed (ARGS="--seconds 60 --cameras 2")
+	$(VENV)/bin/nodeagent demo $(ARGS)
+
+dev: $(DEV) ## virtual environment with the tools and an editable installation
+	@echo "ready: . $(VENV)/bin/activate"
+
+check: $(DEV) ## format, lint, types, structure, unit and property tests: under a minute
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(PY) docs/generate_configuration.py --check
+	$(PY) -m pytest -q tests/architecture tests/unit tests/property
+
+test: $(DEV) ## every tier on private real RabbitMQ, Redis, MariaDB and RTSP (ARGS="-k judge")
+	$(PY) tests/install_services.py
+	$(PY) -m pytest $(ARGS)
+
+bench: $(DEV) ## every benchmark; rewrites the tables of docs/performance.md
+	$(PY) -m tests.bench --all --write
+
+format: $(DEV) ## let ruff format the tree and mend what it can
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+	$(PY) docs/generate_configuration.py
+
+clean: ## remove the virtual environment and the tools' caches
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage demo-run
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,66 @@
+"""Faults that lie between fields: names that stand twice, references that lead nowhere, limits that contradict.
+
+Pure.  It looks at the document before the models have accepted it, so that one reading names every fault of the file;
+what has the wrong shape is passed over here and named by the models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from nodeagent.contract.errors import Fault
+
+#: Lists of tables, with the key that must differ between their items.
+_UNIQUE = (("cameras", "camera_id"), ("models", "name"), ("push", "name"), ("pool", "path"))
+
+
+def cross_faults(doc: dict[str, Any]) -> list[Fault]:
+    """Every fault between fields of a configuration document, in the file's order."""
+    faults = [fault for section, key in _UNIQUE for fault in _twice(section, key, _tables(doc.get(section)))]
+    faults += _models(doc)
+    for i, camera in _tables(doc.get("cameras")):
+        rules = _tables(camera.get("rules"))
+        faults += _twice(f"cameras[{i}].rules", "rule_id", rules)
+        for j, rule in rules:
+            faults += _twice(f"cameras[{i}].rules[{j}].zones", "name", _tables(rule.get("zones")))
+    return faults + list(_limits(doc))
+
+
+def _tables(value: Any) -> list[tuple[int, dict[str, Any]]]:
+    """The tables of a list with their indices."""
+    return [(i, item) for i, item in enumerate(value) if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _twice(where: str, key: str, tables: list[tuple[int, dict[str, Any]]]) -> Iterator[Fault]:
+    first: dict[str, int] = {}
+    for i, table in tables:
+        name = table.get(key)
+        if isinstance(name, str) and first.setdefault(name, i) != i:
+            yield Fault(f"{where}[{i}].{key}", f"taken by {where}[{first[name]}]; expected another", repr(name))
+
+
+def _models(doc: dict[str, Any]) -> Iterator[Fault]:
+    known = [model["name"] for _, model in _tables(doc.get("models")) if isinstance(model.get("name"), str)]
+    cameras = _tables(doc.get("cameras"))
+    if cameras and "models" not in doc:
+        yield Fault("models", "the cameras need at least one [[models]]")
+    for i, camera in cameras:
+        name = camera.get("model")
+        if isinstance(name, str) and name and name not in known:
+            yield Fault(
+                f"cameras[{i}].model", f"expected one of {sorted(known)}, the names under [[models]]", repr(name)
+            )
+
+
+def _limits(doc: dict[str, Any]) -> Iterator[Fault]:
+    capture = doc.get("capture")
+    if isinstance(capture, dict):
+        least, most = capture.get("reconnect_min_s", 0.5), capture.get("reconnect_max_s", 15.0)
+        if isinstance(least, int | float) and isinstance(most, int | float) and least > most:
+            yield Fault("capture.reconnect_max_s", f"expected at least reconnect_min_s, {least}", repr(most))
+    alarm = doc.get("alarm")
+    if isinstance(alarm, dict) and alarm.get("replay_before_s") == 0 and alarm.get("replay_after_s") == 0:
+        yield Fault(
+            "alarm.replay_after_s", "expected more than 0 when replay_before_s is 0: a replay has a length", "0"
+        )
