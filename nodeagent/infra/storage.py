@@ -1,0 +1,262 @@
+"""The storage pool as every stage sees it: disks with a marker file, clips found by identity, pins for open alarms.
+
+The directory is the index: `<pool>/clips/<camera>/<YYYY-MM-DD>/<HH>/<clip>.mp4`, day and hour of the clip's start in
+UTC; `<pool>/pins/<key>/<clip>.mp4` are hard links that retention does not touch.  A disk without its marker is a
+missing disk and is never written, so that an unmounted disk cannot fill the file system below its mount point.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from nodeagent.contract.clip import ClipId, parse_clip_name, parse_part_name
+from nodeagent.contract.errors import StorageUnavailable
+from nodeagent.contract.ids import NS_PER_S
+from nodeagent.infra.files import sync_folder, write_atomically
+from nodeagent.infra.settings.sections import GIB, PoolSettings, Settings
+
+#: File that makes a folder a disk of the pool.
+MARKER = ".nodeagent-pool"
+#: Folder of clips and folder of pins within a disk.
+CLIPS_FOLDER = "clips"
+PINS_FOLDER = "pins"
+#: A clip is looked for in the folders of this long before the wanted time: it may have begun there, ns.
+LONGEST_CLIP_NS = 3600 * NS_PER_S
+#: What may name a set of pins: it becomes a folder.
+_PIN_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_HOUR_FORMAT = "%Y-%m-%d/%H"
+
+
+class StorageMissing(StorageUnavailable):
+    """No disk of the pool carries its marker."""
+
+
+class StorageFull(StorageUnavailable):
+    """Every disk of the pool is at its reserve, or refuses to be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredClip:
+    """A finished clip on a disk of the pool.
+
+    Attributes:
+        clip: its identity.
+        duration_ns: from its name, so rounded to milliseconds.
+        path: the file.
+    """
+
+    clip: ClipId
+    duration_ns: int
+    path: Path
+
+    @property
+    def end_ns(self) -> int:
+        """Capture time at which it ends."""
+        return self.clip.start_ns + self.duration_ns
+
+
+def is_pool(path: Path) -> bool:
+    """Whether the folder carries a marker."""
+    return (path / MARKER).is_file()
+
+
+def init_pool(path: Path) -> str:
+    """Make a folder a disk of the pool and return the disk's id; a marked one keeps its id.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    marker = path / MARKER
+    try:
+        return str(json.loads(marker.read_text())["pool_id"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        pool_id = uuid.uuid4().hex
+        write_atomically(marker, json.dumps({"v": 1, "pool_id": pool_id}).encode())
+        return pool_id
+
+
+def open_storage(settings: Settings) -> Storage:
+    """The pool of this configuration; only the default disk is marked here, given ones by `nodeagent pool init`."""
+    if not settings.pool:
+        init_pool(settings.pools[0].path)
+    return Storage(settings.pools)
+
+
+class Storage:
+    """All disks of the pool."""
+
+    def __init__(self, pools: Sequence[PoolSettings]) -> None:
+        self._pools = tuple(pools)
+
+    def folder_for(self, camera_id: str, start_ns: int) -> Path:
+        """The folder for a clip that starts at `start_ns`, on the disk with the most space left; makes it.
+
+        Raises:
+            StorageMissing: no disk has its marker.
+            StorageFull: no marked disk has room or can be written.
+        """
+        marked = [pool for pool in self._pools if is_pool(pool.path)]
+        if not marked:
+            raise StorageMissing(f"missing: no marker {MARKER} in {', '.join(str(p.path) for p in self._pools)}")
+        why = []
+        for pool in sorted(marked, key=_room, reverse=True):
+            room = _room(pool)
+            if room <= 0:
+                why.append(f"{pool.path}: {-room / GIB:.2f} GiB below its reserve")
+                continue
+            try:
+                return _made(_hour_folder(pool.path, camera_id, start_ns))
+            except OSError as exc:
+                why.append(f"{pool.path}: {exc.strerror}")
+        raise StorageFull(f"full: {'; '.join(why)}")
+
+    def find(self, clip: ClipId) -> StoredClip | None:
+        """The finished clip of this identity."""
+        for pool in self._pools:
+            for stored in _stored_in(_hour_folder(pool.path, clip.camera_id, clip.start_ns)):
+                if stored.clip == clip:
+                    return stored
+        return None
+
+    def clips(self, camera_id: str, from_ns: int, to_ns: int) -> list[StoredClip]:
+        """Finished clips that overlap `[from_ns, to_ns)`, ordered by start."""
+        first, last = _hour(max(0, from_ns - LONGEST_CLIP_NS)), _hour(max(0, to_ns))
+        found = {
+            stored.clip.start_ns: stored
+            for folder in self.hour_folders(camera_id)
+            if first <= f"{folder.parent.name}/{folder.name}" <= last
+            for stored in _stored_in(folder)
+            if stored.clip.start_ns < to_ns and stored.end_ns > from_ns
+        }
+        return [found[start_ns] for start_ns in sorted(found)]
+
+    def cameras(self) -> list[str]:
+        """Cameras that have a folder on some disk."""
+        return sorted({folder.name for pool in self._pools for folder in _folders(pool.path / CLIPS_FOLDER)})
+
+    def hour_folders(self, camera_id: str) -> Iterator[Path]:
+        """Every hour folder of a camera, disk by disk, oldest first on each."""
+        for pool in self._pools:
+            for day in _folders(pool.path / CLIPS_FOLDER / camera_id):
+                yield from _folders(day)
+
+    def parts(self, camera_id: str) -> list[tuple[ClipId, Path]]:
+        """Clips that were being written, ordered by start."""
+        found = [
+            (clip, entry)
+            for folder in self.hour_folders(camera_id)
+            for entry in _entries(folder)
+            if (clip := parse_part_name(entry.name)) is not None and clip.camera_id == camera_id
+        ]
+        return sorted(found, key=lambda part: part[0].start_ns)
+
+    def pin(self, clips: Sequence[StoredClip], key: str) -> list[StoredClip]:
+        """Keep clips beyond retention until `unpin`; a clip that is gone by now is left out of the result.
+
+        Raises:
+            StorageFull: the disk refused the link.
+        """
+        kept = []
+        touched: set[Path] = set()
+        for stored in clips:
+            folder = self._pool_of(stored.path) / PINS_FOLDER / _checked(key)
+            target = folder / stored.path.name
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                os.link(stored.path, target)
+            except FileExistsError:
+                pass
+            except FileNotFoundError:
+                continue
+            except OSError as exc:
+                raise StorageFull(f"pin {target}: {exc.strerror}") from exc
+            touched.add(folder)
+            kept.append(StoredClip(stored.clip, stored.duration_ns, target))
+        for folder in touched:
+            sync_folder(folder)
+        return kept
+
+    def pinned(self, key: str) -> list[StoredClip]:
+        """Clips that are kept under this key, ordered by start."""
+        name = _checked(key)
+        found = {s.clip: s for pool in self._pools for s in _stored_in(pool.path / PINS_FOLDER / name)}
+        return sorted(found.values(), key=lambda stored: stored.clip.start_ns)
+
+    def unpin(self, key: str) -> None:
+        """Let go of what is kept under this key; harmless when nothing is."""
+        for pool in self._pools:
+            shutil.rmtree(pool.path / PINS_FOLDER / _checked(key), ignore_errors=True)
+
+    def _pool_of(self, path: Path) -> Path:
+        for pool in self._pools:
+            if path.is_relative_to(pool.path):
+                return pool.path
+        raise ValueError(f"{path} is on no disk of the pool")
+
+
+def free_bytes(path: Path) -> int:
+    """Space that the file system of `path` has left for us, bytes.
+
+    Raises:
+        OSError: it does not answer.
+    """
+    info = os.statvfs(path)
+    return info.f_bavail * info.f_frsize
+
+
+def _room(pool: PoolSettings) -> int:
+    try:
+        return free_bytes(pool.path) - round(pool.reserve_gb * GIB)
+    except OSError:
+        return -1
+
+
+def _hour(start_ns: int) -> str:
+    return datetime.fromtimestamp(start_ns // NS_PER_S, UTC).strftime(_HOUR_FORMAT)
+
+
+def _hour_folder(pool: Path, camera_id: str, start_ns: int) -> Path:
+    return pool / CLIPS_FOLDER / camera_id / _hour(start_ns)
+
+
+def _made(folder: Path) -> Path:
+    """Make a folder and what is missing above it; each new name is durable before a file is put below it."""
+    if not folder.is_dir():
+        _made(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+    return folder
+
+
+def _entries(folder: Path, keep: Callable[[os.DirEntry[str]], bool] = lambda entry: entry.is_file()) -> list[Path]:
+    try:
+        with os.scandir(folder) as found:
+            return sorted(Path(entry.path) for entry in found if keep(entry))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _folders(folder: Path) -> list[Path]:
+    return _entries(folder, lambda entry: entry.is_dir(follow_symlinks=False))
+
+
+def _stored_in(folder: Path) -> Iterator[StoredClip]:
+    for path in _entries(folder):
+        parsed = parse_clip_name(path.name)
+        if parsed is not None:
+            yield StoredClip(*parsed, path)
+
+
+def _checked(key: str) -> str:
+    if not _PIN_KEY.fullmatch(key):
+        raise ValueError(f"pin key {key!r}: expected letters, digits, `_`, `.`, `-`")
+    return key
