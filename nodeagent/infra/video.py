@@ -67,7 +67,7 @@ class I420Scaler:
         flat = np.empty(self.width * self.height * 3 // 2, np.uint8)
         done = 0
         for plane in small.planes:
-            rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+            rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
             size = plane.width * plane.height
             flat[done : done + size].reshape(plane.height, plane.width)[:] = rows[:, : plane.width]
             done += size
@@ -112,8 +112,8 @@ def frames(
         except av.FFmpegError:
             continue
         for frame in decoded:
-            if isinstance(frame, av.VideoFrame) and frame.pts is not None and base is not None:
-                yield start_ns + ns_of(frame.pts - base, frame.time_base), frame
+            if frame.pts is not None and base is not None:
+                yield start_ns + ns_of(frame.pts - base, packet.time_base), frame
 
 
 def nearest(times: Sequence[int], time_ns: int) -> int | None:
