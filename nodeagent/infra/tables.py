@@ -1,7 +1,7 @@
 """Tables of the database, as SQLAlchemy Core sees them.  `migrations/` makes them; a test keeps the two in step.
 
-Times are UTC nanoseconds in BIGINT.  Names compare byte by byte on MySQL too: its default collation would take `Gate` and
-`gate` for one camera.
+Times are UTC nanoseconds in BIGINT.  Names compare byte by byte on MySQL too: its default collation would take `Gate`
+and `gate` for one camera.
 """
 
 from __future__ import annotations

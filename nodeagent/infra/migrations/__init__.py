@@ -1,4 +1,5 @@
 """Steps of the database's schema, oldest first; `infra.database.migrate` runs them.
 
-Each step only makes what is missing: MySQL commits after every statement, so a killed upgrade is run again from its start.
+Each step only makes what is missing: MySQL commits after every statement, so a killed upgrade is run again from its
+start.
 """

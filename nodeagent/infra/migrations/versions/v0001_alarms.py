@@ -5,27 +5,30 @@ Written out, not taken from `infra.tables`: that changes with each release, this
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy.types import TypeEngine
 
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
 
-_MYSQL = {"mysql_charset": "utf8mb4", "mysql_engine": "InnoDB"}
+_MYSQL: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_engine": "InnoDB"}
 
 
-def _name(length):  # type: ignore[no-untyped-def]
+def _name(length: int) -> TypeEngine[str]:
     return sa.String(length).with_variant(mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql")
 
 
-def _id():  # type: ignore[no-untyped-def]
+def _id() -> TypeEngine[int]:
     return sa.BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
 
 
-def _long():  # type: ignore[no-untyped-def]
+def _long() -> TypeEngine[str]:
     return sa.Text().with_variant(mysql.MEDIUMTEXT(charset="utf8mb4"), "mysql")
 
 

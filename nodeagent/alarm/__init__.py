@@ -1,0 +1,1 @@
+"""Alarms: from the judge's message to a row, a replay, a snapshot and a push."""

@@ -1,0 +1,94 @@
+"""What several messages about one episode add up to.
+
+Pure.  `amend` is commutative, associative and idempotent, so that messages may come in any order, more than once and
+from two owners: the row is the same in the end.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from nodeagent.contract.alarm import AlarmMessage
+from nodeagent.contract.ids import NS_PER_S
+from nodeagent.contract.rule import SEVERITIES, Severity
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Confirmation:
+    """What is told by the sample that confirmed the alarm; of several the least one counts, compared field by field.
+
+    All of it is replaced together: a replay window of one message with the boxes of another would show nothing.
+    """
+
+    confirmed_ns: int
+    sample_ns: int
+    replay_from_ns: int
+    replay_to_ns: int
+    node_id: str
+    epoch: int
+    rule_kind: str
+    #: JSON with sorted keys.
+    evidence: str
+    timings: str
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of one episode.
+
+    Attributes:
+        last_ns: latest capture time that any message told of.
+        ended_ns: none while no message told of an end.
+    """
+
+    first: Confirmation
+    started_ns: int
+    last_ns: int
+    ended_ns: int | None
+    severity: Severity
+    subjects: int
+
+
+def known_from(message: AlarmMessage) -> Known:
+    """What one message tells."""
+    first = Confirmation(
+        confirmed_ns=message.confirmed_ns,
+        sample_ns=message.evidence.sample_ns,
+        replay_from_ns=message.replay_from_ns,
+        replay_to_ns=max(message.replay_to_ns, message.replay_from_ns),
+        node_id=message.node_id,
+        epoch=message.epoch,
+        rule_kind=message.rule_kind,
+        evidence=json.dumps(message.evidence.model_dump(mode="json"), sort_keys=True),
+        timings=json.dumps(message.timings, sort_keys=True),
+    )
+    times = (message.episode_started_ns, message.confirmed_ns, message.evidence.sample_ns, message.ended_ns or 0)
+    return Known(
+        first=first,
+        started_ns=message.episode_started_ns,
+        last_ns=max(times),
+        ended_ns=message.ended_ns,
+        severity=message.severity,
+        subjects=message.evidence.subjects,
+    )
+
+
+def amend(one: Known, other: Known) -> Known:
+    """Both together: earliest start, latest end, highest severity, most subjects, the first confirmation."""
+    ends = [end for end in (one.ended_ns, other.ended_ns) if end is not None]
+    return Known(
+        first=min(one.first, other.first),
+        started_ns=min(one.started_ns, other.started_ns),
+        last_ns=max(one.last_ns, other.last_ns),
+        ended_ns=max(ends, default=None),
+        severity=max(one.severity, other.severity, key=SEVERITIES.index),
+        subjects=max(one.subjects, other.subjects),
+    )
+
+
+def reach_ns(message: AlarmMessage) -> tuple[int, int]:
+    """The times between which an alarm of the same slot must have been seen for the message to be about it."""
+    known = known_from(message)
+    cooldown_ns = round(message.cooldown_s * NS_PER_S)
+    return known.started_ns - cooldown_ns, known.last_ns + cooldown_ns

@@ -1,0 +1,252 @@
+"""The alarm's row: one transaction per step, each harmless when repeated, because kill -9 may come right after it.
+
+Order of locks, everywhere: first the row of `alarm_slot`, then the row of `alarm`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, CursorResult, Engine, Row, insert, select, update
+from sqlalchemy.dialects import mysql, sqlite
+
+from nodeagent.alarm.merge import Confirmation, Known, amend, known_from, reach_ns
+from nodeagent.alarm.states import Event, sources
+from nodeagent.contract.alarm import AlarmMessage
+from nodeagent.infra.alarm_records import AlarmRow, PushRow, pushes_of, row_from
+from nodeagent.infra.database import write
+from nodeagent.infra.tables import alarm, alarm_key, alarm_slot, push_attempt
+
+#: Work on one alarm that was started so often without an end is not started again: it kills its worker.
+MAX_STARTS = 5
+#: Longest text kept in `state_reason` and `partial_reason`, characters.
+REASON_MAX = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of a message.
+
+    Attributes:
+        row: the alarm as it stands now.
+        new: a row was made.
+        repeated: the key was known before.
+    """
+
+    row: AlarmRow
+    new: bool
+    repeated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cutting:
+    """What the cut of a replay gave.
+
+    Attributes:
+        replay_path: none when there was nothing to cut.
+        replay_start_ns, replay_length_ns: capture time of its first frame, and its length.
+        partial_reason: why it does not cover the window; empty: it does.
+        missing_ns: how much of the window it does not show.
+    """
+
+    replay_path: str | None = None
+    replay_sha256: str | None = None
+    replay_start_ns: int | None = None
+    replay_length_ns: int | None = None
+    partial_reason: str = ""
+    missing_ns: int = 0
+    snapshot_path: str | None = None
+    snapshot_sha256: str | None = None
+
+
+class AlarmStore:
+    """Writes of one alarm worker.  Every method raises Unavailable when the database is away."""
+
+    def __init__(self, engine: Engine, worker: str) -> None:
+        """`worker`: a name that no other running worker has, the same after a restart: it owns its claims again."""
+        self._engine = engine
+        self._worker = worker
+
+    def record(self, message: AlarmMessage, now_ns: int) -> Recorded:
+        """Amend the alarm that the message is about, or make one."""
+        slot_id = self._slot(message)
+        return write(self._engine, "record", lambda connection: _record(connection, slot_id, message, now_ns))
+
+    def _slot(self, message: AlarmMessage) -> int:
+        """The slot's number; made when it is missing, in a transaction of its own: two that insert the same row and
+        then lock it would wait for each other.
+        """
+        names = {"camera_id": message.camera_id, "rule_id": message.rule_id, "zone": message.zone}
+
+        def find(connection: Connection) -> int:
+            wanted = [alarm_slot.c[name] == value for name, value in names.items()]
+            found = connection.execute(select(alarm_slot.c.id).where(*wanted)).scalar()
+            if found is not None:
+                return int(found)
+            connection.execute(_insert_or_keep(connection, names))
+            return int(connection.execute(select(alarm_slot.c.id).where(*wanted)).scalar_one())
+
+        return write(self._engine, "slot", find)
+
+    def load(self, alarm_id: int) -> AlarmRow:
+        """The alarm as it stands now, with its push attempts."""
+
+        def read(connection: Connection) -> AlarmRow:
+            row = connection.execute(select(alarm).where(alarm.c.id == alarm_id)).one()
+            return row_from(row, pushes_of(connection, [alarm_id]).get(alarm_id, ()))
+
+        return write(self._engine, "load", read)
+
+    def advance(self, row: AlarmRow, event: Event, now_ns: int, values: Mapping[str, Any] | None = None) -> bool:
+        """Change the state by `event`, with more columns if any; False when the row's state does not allow it."""
+
+        def change(connection: Connection) -> bool:
+            ways = sources(event)
+            where = [alarm.c.id == row.id, alarm.c.state.in_(list(ways))]
+            found = connection.execute(select(alarm).where(*where).with_for_update()).first()
+            if found is None:
+                return False
+            target = next(to for state, to in ways.items() if state == found.state)
+            times = {target.value: now_ns, **found.state_times}
+            new = {"state": target.value, "state_times": times, **(values or {})}
+            connection.execute(update(alarm).where(alarm.c.id == row.id).values(new))
+            return True
+
+        return write(self._engine, f"state {event}", change)
+
+    def claim(self, alarm_id: int, now_ns: int, until_ns: int) -> bool:
+        """Take the row for cutting or pushing and count the start; False when another worker holds it."""
+        free = (
+            (alarm.c.claimed_by.is_(None)) | (alarm.c.claimed_by == self._worker) | (alarm.c.claimed_until_ns < now_ns)
+        )
+        query = (
+            update(alarm)
+            .where(alarm.c.id == alarm_id, free)
+            .values(claimed_by=self._worker, claimed_until_ns=until_ns, starts=alarm.c.starts + 1)
+        )
+        return write(self._engine, "claim", lambda connection: _count(connection.execute(query)) == 1)
+
+    def release(self, alarm_id: int, orderly: bool) -> None:
+        """Give the row back.  An orderly end forgets the starts; one by an unknown error does not."""
+        query = (
+            update(alarm)
+            .where(alarm.c.id == alarm_id, alarm.c.claimed_by == self._worker)
+            .values(claimed_by=None, claimed_until_ns=0, starts=0 if orderly else alarm.c.starts)
+        )
+        write(self._engine, "release", lambda connection: connection.execute(query))
+
+    def replay_ready(self, row: AlarmRow, cutting: Cutting, push_body: str, now_ns: int) -> bool:
+        """Keep what was cut and the body of its push; False when another worker was faster."""
+        return self.advance(
+            row,
+            Event.CUT,
+            now_ns,
+            {
+                "replay_path": cutting.replay_path,
+                "replay_sha256": cutting.replay_sha256,
+                "replay_start_ns": cutting.replay_start_ns,
+                "replay_length_ns": cutting.replay_length_ns,
+                "partial": bool(cutting.partial_reason),
+                "partial_reason": cutting.partial_reason[:REASON_MAX],
+                "missing_ns": cutting.missing_ns,
+                "snapshot_path": cutting.snapshot_path,
+                "snapshot_sha256": cutting.snapshot_sha256,
+                "push_body": push_body,
+            },
+        )
+
+    def attempt(self, alarm_id: int, push: PushRow) -> None:
+        """Keep one push attempt."""
+        query = insert(push_attempt).values(
+            alarm_id=alarm_id,
+            target=push.target,
+            started_ns=push.started_ns,
+            duration_ms=push.duration_ms,
+            status=push.status,
+            accepted=push.accepted,
+            error=push.error,
+        )
+        write(self._engine, "push attempt", lambda connection: connection.execute(query))
+
+    def quarantine(self, row: AlarmRow, reason: str, now_ns: int) -> bool:
+        """Give the alarm up for a person to look at."""
+        return self.advance(row, Event.GIVE_UP, now_ns, {"state_reason": reason[:REASON_MAX], "claimed_by": None})
+
+
+def _count(result: CursorResult[Any]) -> int:
+    return result.rowcount
+
+
+def _insert_or_keep(connection: Connection, names: Mapping[str, str]) -> Any:
+    if connection.dialect.name == "sqlite":
+        return sqlite.insert(alarm_slot).values(names).on_conflict_do_nothing()
+    return mysql.insert(alarm_slot).values(names).on_duplicate_key_update(zone=alarm_slot.c.zone)
+
+
+def _record(connection: Connection, slot_id: int, message: AlarmMessage, now_ns: int) -> Recorded:
+    connection.execute(select(alarm_slot.c.id).where(alarm_slot.c.id == slot_id).with_for_update()).one()
+    own = select(alarm_key.c.alarm_id).where(alarm_key.c.dedup_key == message.dedup_key)
+    alarm_id = connection.execute(own).scalar()
+    repeated = alarm_id is not None
+    if alarm_id is None:
+        alarm_id = _touching(connection, slot_id, message)
+    new = alarm_id is None
+    if alarm_id is None:
+        made = connection.execute(insert(alarm).values(_first_values(slot_id, message, now_ns)))
+        alarm_id = made.inserted_primary_key[0] if made.inserted_primary_key else None
+    else:
+        # Locked although the slot is: claims and states change without the slot's lock.
+        row = connection.execute(select(alarm).where(alarm.c.id == alarm_id).with_for_update()).one()
+        known = amend(_known_of(row), known_from(message))
+        values = {**_known_values(known), "messages": alarm.c.messages + 1}
+        connection.execute(update(alarm).where(alarm.c.id == alarm_id).values(values))
+    if not repeated:
+        connection.execute(insert(alarm_key).values(dedup_key=message.dedup_key, alarm_id=alarm_id))
+    stored = connection.execute(select(alarm).where(alarm.c.id == alarm_id)).one()
+    return Recorded(row_from(stored), new=new, repeated=repeated)
+
+
+def _touching(connection: Connection, slot_id: int, message: AlarmMessage) -> int | None:
+    """The latest alarm of the slot whose interval touches the message's within the cooldown."""
+    earliest_ns, latest_ns = reach_ns(message)
+    query = (
+        select(alarm.c.id)
+        .where(alarm.c.slot_id == slot_id, alarm.c.started_ns <= latest_ns, alarm.c.last_ns >= earliest_ns)
+        .order_by(alarm.c.started_ns.desc(), alarm.c.id.desc())
+        .limit(1)
+    )
+    return connection.execute(query).scalar()
+
+
+def _known_of(row: Row[Any]) -> Known:
+    first = Confirmation(**{name: getattr(row, name) for name in Confirmation.__dataclass_fields__})
+    return Known(first, row.started_ns, row.last_ns, row.ended_ns, row.severity, row.subjects)
+
+
+def _known_values(known: Known) -> dict[str, Any]:
+    first = {name: getattr(known.first, name) for name in Confirmation.__dataclass_fields__}
+    rest = ("started_ns", "last_ns", "ended_ns", "severity", "subjects")
+    return first | {name: getattr(known, name) for name in rest}
+
+
+def _first_values(slot_id: int, message: AlarmMessage, now_ns: int) -> dict[str, Any]:
+    return {
+        **_known_values(known_from(message)),
+        "slot_id": slot_id,
+        "dedup_key": message.dedup_key,
+        "kind": message.kind,
+        "camera_id": message.camera_id,
+        "rule_id": message.rule_id,
+        "zone": message.zone,
+        "messages": 1,
+        "state": "received",
+        "state_reason": "",
+        "state_times": {"received": now_ns},
+        "starts": 0,
+        "claimed_until_ns": 0,
+        "partial": False,
+        "partial_reason": "",
+        "missing_ns": 0,
+    }
