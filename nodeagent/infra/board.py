@@ -27,9 +27,9 @@ from nodeagent.contract.states import State
 from nodeagent.infra import board_layout as at
 from nodeagent.infra.clock import Clock, SystemClock
 
-#: Attempts of a reader to find a cell at rest, and the pause between two.  A writer is inside for microseconds, one that
-#: lost its core for milliseconds; one that was killed there stays odd, and after this (about 30 ms) what is readable is
-#: better than nothing.
+#: Attempts of a reader to find a cell at rest, and the pause between two.  A writer is inside for microseconds, one
+#: that lost its core for milliseconds; one that was killed there stays odd, and after this (about 30 ms) what is
+#: readable is better than nothing.
 READ_ATTEMPTS = 400
 READ_PAUSE_S = 20e-6
 NS_PER_MS = 1_000_000
