@@ -16,7 +16,7 @@ from nodeagent.contract.rule import Rule
 SCHEMES = ("rtsp", "rtsps", "file", "")
 #: Pass as pydantic's serialisation context to write secrets in clear: only into files of mode 0600.
 REVEAL = {"reveal": True}
-_SECRET_PARAMETER = re.compile(r"(?i)\b(pass|passwd|password|pwd|psw|token|secret|auth|key)=[^&;\s]*")
+_SECRET_PARAMETER = re.compile(r"(?i)([\w-]*(?:pass|pwd|psw|token|secret|auth|sign|key)[\w-]*)=[^&;\s]*")
 
 
 def redact_url(url: str) -> str:

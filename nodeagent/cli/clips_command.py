@@ -1,0 +1,74 @@
+"""`nodeagent clips`: what is recorded, read from the pool's own directories."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from nodeagent.cli.config_option import config_option, read_or_exit
+from nodeagent.cli.times import local_time, parse_time
+from nodeagent.contract.ids import NS_PER_S
+from nodeagent.infra.clock import SystemClock
+from nodeagent.infra.storage import Storage, StoredClip
+
+
+@click.command()
+@config_option
+@click.option("--camera", default=None, help="Only this camera.")
+@click.option("--from", "start", default="1h", show_default=True, help="`2026-11-24 08:30`, `08:30`, or `10m` ago.")
+@click.option("--to", "end", default="0s", help="The same; now when left out.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, times in UTC ns.")
+def clips(config: Path, camera: str | None, start: str, end: str, as_json: bool) -> None:
+    """List recorded clips that overlap a time span, oldest first; times are the site's."""
+    settings = read_or_exit(config)
+    zone, now_ns = ZoneInfo(settings.site.time_zone), SystemClock().wall_ns()
+    try:
+        from_ns, to_ns = parse_time(start, zone, now_ns), parse_time(end, zone, now_ns)
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from None
+    storage = Storage(settings.pools)
+    cameras = [camera] if camera else sorted(storage.cameras())
+    found = [clip for name in cameras for clip in storage.clips(name, from_ns, to_ns)]
+    if as_json:
+        for clip in found:
+            click.echo(json.dumps(_document(clip)))
+    else:
+        _draw(found, zone)
+
+
+def _size(clip: StoredClip) -> int:
+    """Bytes of the clip; 0 when retention took it since it was listed."""
+    try:
+        return clip.path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _document(clip: StoredClip) -> dict[str, object]:
+    return {
+        "camera_id": clip.clip.camera_id,
+        "epoch": clip.clip.epoch,
+        "start_ns": clip.clip.start_ns,
+        "duration_ns": clip.duration_ns,
+        "bytes": _size(clip),
+        "path": str(clip.path),
+    }
+
+
+def _draw(found: list[StoredClip], zone: ZoneInfo) -> None:
+    table = Table(title=f"{len(found)} clips, times {zone.key}", title_justify="left")
+    for name in ("camera", "start"):
+        table.add_column(name)
+    for name in ("seconds", "MB"):
+        table.add_column(name, justify="right")
+    table.add_column("file", overflow="fold")
+    for clip in found:
+        seconds, megabytes = clip.duration_ns / NS_PER_S, _size(clip) / 1e6
+        start = local_time(clip.clip.start_ns, zone)
+        table.add_row(clip.clip.camera_id, start, f"{seconds:.1f}", f"{megabytes:.2f}", str(clip.path))
+    Console().print(table)

@@ -1,0 +1,18 @@
+"""Exit codes of every command, the same for all of them.  `docs/operations.md` explains them."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a command tells the shell."""
+
+    #: Done; for `status`: all is well.
+    OK = 0
+    #: For `status`: problems exist.  For others: not done, the message says why.
+    PROBLEMS = 1
+    #: The configuration or the command line is wrong; every fault was printed.
+    USAGE = 2
+    #: No agent is running on this state folder.
+    NOT_RUNNING = 3

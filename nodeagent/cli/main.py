@@ -1,0 +1,53 @@
+"""The `nodeagent` command.
+
+Commands are named by dotted path and imported when called: `status` must not wait for a video library, and the daemon's
+parent process must not carry what only its children use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+from nodeagent import __version__
+
+#: Command: where it is, and its line in the help.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("nodeagent.cli.run_command:run", "Run the agent in the foreground (what systemd starts)."),
+    "demo": ("nodeagent.cli.demo:demo", "Show the whole system on a shipped clip or on your camera."),
+    "status": ("nodeagent.cli.status_command:status", "Show what runs and what needs a person, problems first."),
+    "config": ("nodeagent.cli.config_command:config", "Check or show the configuration."),
+    "clips": ("nodeagent.cli.clips_command:clips", "List recorded clips."),
+    "alarms": ("nodeagent.cli.alarms_command:alarms", "List alarms, or show one with its pushes."),
+    "pool": ("nodeagent.cli.pool_command:pool", "Prepare disks of the storage pool."),
+}
+
+
+class _Commands(click.Group):
+    """A group that imports a command when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(import_module(module), name)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{module}:{name} is no command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="nodeagent")
+def main() -> None:
+    """Turn this server's cameras into alarms that are delivered exactly once.
+
+    Exit codes: 0 done or all well, 1 problems, 2 faulty configuration or usage, 3 no agent is running.
+    """
