@@ -1,0 +1,99 @@
+"""A small RTSP server on GStreamer, run by the system's Python (its bindings are not in a virtual environment).
+
+    /usr/bin/python3 gst_server.py PORT FPS USER PASSWORD NAME=FILE.h264 ...
+
+Files are Annex B with access unit delimiters and are repeated for ever without encoding.  Port 0 takes a free one.  One
+line `ready PORT` is written to standard output.  User and password may be empty: no one is asked.  The process ends
+when its standard input does, so that it never outlives the test that started it.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+import gi
+
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
+
+PIPELINE = (
+    "( appsrc name=src is-live=true format=time block=false max-bytes=8000000"
+    ' caps="video/x-h264,stream-format=byte-stream,alignment=au" ! h264parse config-interval=-1'
+    " ! video/x-h264,stream-format=avc,alignment=au ! rtph264pay name=pay0 pt=96 config-interval=-1 )"
+)
+#: A track that is no video, for the camera that offers none.
+AUDIO_PIPELINE = "( audiotestsrc is-live=true wave=silence ! audioconvert ! alawenc ! rtppcmapay name=pay0 pt=8 )"
+
+
+def access_units(path: str) -> list[bytes]:
+    """Cut an Annex B file at its access unit delimiters."""
+    body = Path(path).read_bytes()
+    cuts = [found.start() for found in re.finditer(rb"\x00\x00\x00\x01\x09", body)] + [len(body)]
+    return [body[start:end] for start, end in zip(cuts, cuts[1:])]
+
+
+class LoopFactory(GstRtspServer.RTSPMediaFactory):
+    """Serves one file again and again, on one time line."""
+
+    def __init__(self, path: str, fps: float) -> None:
+        super().__init__()
+        self.units = access_units(path) if path else []
+        self.step_ns = int(Gst.SECOND / fps)
+        self.set_shared(True)
+        self.set_launch(PIPELINE if path else AUDIO_PIPELINE)
+
+    def do_configure(self, media) -> None:  # noqa: ANN001
+        """Feed the pipeline's source when it asks."""
+        source = media.get_element().get_by_name("src")
+        if source is None:
+            return
+        state = {"sent": 0}
+
+        def feed(element, _wish) -> None:  # noqa: ANN001
+            unit = self.units[state["sent"] % len(self.units)]
+            buffer = Gst.Buffer.new_wrapped(unit)
+            buffer.pts = buffer.dts = state["sent"] * self.step_ns
+            buffer.duration = self.step_ns
+            state["sent"] += 1
+            element.emit("push-buffer", buffer)
+
+        source.connect("need-data", feed)
+
+
+def protect(server, factory, user: str, password: str) -> None:  # noqa: ANN001
+    """Ask for user and password."""
+    auth = GstRtspServer.RTSPAuth()
+    token = GstRtspServer.RTSPToken()
+    token.set_string("media.factory.role", "user")
+    auth.add_basic(GstRtspServer.RTSPAuth.make_basic(user, password), token)
+    server.set_auth(auth)
+    rights = Gst.Structure.new_empty("user")
+    rights.set_value("media.factory.access", True)
+    rights.set_value("media.factory.construct", True)
+    permissions = GstRtspServer.RTSPPermissions()
+    permissions.add_role_from_structure(rights)
+    factory.set_permissions(permissions)
+
+
+def main(port: str, fps: str, user: str, password: str, *paths: str) -> None:
+    """Serve until standard input ends."""
+    Gst.init(None)
+    server = GstRtspServer.RTSPServer()
+    server.set_address("127.0.0.1")
+    server.set_service(port)
+    for item in paths:
+        name, _, path = item.partition("=")
+        factory = LoopFactory(path, float(fps))
+        if user:
+            protect(server, factory, user, password)
+        server.get_mount_points().add_factory("/" + name, factory)
+    server.attach(None)
+    loop = GLib.MainLoop()
+    GLib.io_add_watch(sys.stdin.fileno(), GLib.IO_HUP | GLib.IO_IN, lambda *_: loop.quit())
+    print("ready", server.get_bound_port(), flush=True)
+    loop.run()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

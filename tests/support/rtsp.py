@@ -1,0 +1,111 @@
+"""A real RTSP server for tests: GStreamer's, in a process of its own on a free port of the loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+import pytest
+
+from tests.support.media import annex_b
+
+_SCRIPT = Path(__file__).with_name("gst_server.py")
+_SYSTEM_PYTHON = "/usr/bin/python3"
+#: How long the server may take to listen, seconds.
+_START_S = 20.0
+
+
+def have_rtsp() -> bool:
+    """Whether the system's Python has GStreamer's RTSP server."""
+    check = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
+    try:
+        return subprocess.run([_SYSTEM_PYTHON, "-c", check], capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def need_rtsp() -> None:
+    """Fail in CI, skip loudly elsewhere, when there is no RTSP server to test with."""
+    if not have_rtsp():
+        hint = "no GStreamer RTSP server: apt-get install gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-good"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(hint)
+
+
+class RtspServer:
+    """Serves video files under names, each repeated for ever.
+
+    `paths` maps a name to an H.264 file in any container; None serves a stream without video.  All are sent at `fps`.
+    """
+
+    def __init__(
+        self, paths: dict[str, Path | None], fps: float, user: str | None = None, password: str | None = None
+    ) -> None:
+        self._user, self._password = user or "", password or ""
+        self._folder = tempfile.TemporaryDirectory(prefix="rtsp-")
+        self._fps = fps
+        self._items: list[str] = []
+        for name, path in paths.items():
+            self._items.append(f"{name}={self._prepared(name, path)}")
+        self.port = 0
+        self._process: subprocess.Popen[str] | None = None
+
+    def _prepared(self, name: str, path: Path | None) -> str:
+        if path is None:
+            return ""
+        raw = Path(self._folder.name) / f"{name}.h264"
+        raw.write_bytes(annex_b(path))
+        return str(raw)
+
+    def replace(self, name: str, path: Path) -> None:
+        """Serve another file under this name from the next start on."""
+        self._items = [item for item in self._items if not item.startswith(f"{name}=")]
+        self._items.append(f"{name}={self._prepared(name, path)}")
+
+    def url(self, name: str, *, credentials: bool = True) -> str:
+        """Address of a stream, with user and password when there are some."""
+        who = f"{self._user}:{self._password}@" if self._user and credentials else ""
+        return f"rtsp://{who}127.0.0.1:{self.port}/{name}"
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running server."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start, on the port of the time before if there was one; returns when it listens."""
+        command = [_SYSTEM_PYTHON, str(_SCRIPT), str(self.port), str(self._fps), self._user, self._password]
+        self._process = subprocess.Popen(
+            [*command, *self._items], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        assert self._process.stdout is not None
+        ready, _, _ = select.select([self._process.stdout], [], [], _START_S)
+        line = self._process.stdout.readline() if ready else ""
+        if not line.startswith("ready "):
+            self.kill9()
+            raise AssertionError("the RTSP server did not start")
+        self.port = int(line.split()[1])
+
+    def kill9(self) -> None:
+        """Kill the server as a power cut would; harmless when it is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                with contextlib.suppress(OSError):
+                    assert pipe is not None
+                    pipe.close()
+            self._process = None
+
+    def __enter__(self) -> RtspServer:
+        self.start()
+        return self
+
+    def __exit__(self, _kind: type[BaseException] | None, _exc: BaseException | None, _trace: TracebackType | None) -> None:
+        self.kill9()
+        self._folder.cleanup()
