@@ -22,6 +22,7 @@ Epoch = Annotated[int, Field(ge=1, lt=2**63)]
 #: Nanoseconds since 1970-01-01, UTC.
 UtcNs = Annotated[int, Field(ge=0, lt=2**63)]
 
+#: Nanoseconds in a second and in a millisecond.
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
 
