@@ -1,0 +1,354 @@
+"""The alarm worker's loop: takes messages, records them, waits, has the slow steps done, settles the messages.
+
+Everything here runs in one thread; only cutting and pushing run in two small pools.  A message stays unacknowledged
+until its alarm is final, so whatever dies on the way, it comes again; `steps.STEPS` says what it then finds.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
+
+from nodeagent.alarm.hand import Job, Trouble, retry_after_s
+from nodeagent.alarm.plan import Wait, decide
+from nodeagent.alarm.replay import piece_of, window_of
+from nodeagent.alarm.states import FINAL, Event
+from nodeagent.alarm.steps import Checkpoint
+from nodeagent.alarm.store import AlarmStore
+from nodeagent.alarm.work import AlarmWork, Done, End
+from nodeagent.contract.codec import decode_alarm
+from nodeagent.contract.errors import AgentError, DecodeError, StorageUnavailable, Unavailable
+from nodeagent.contract.ids import NS_PER_MS, NS_PER_S
+from nodeagent.infra.alarm_records import AlarmRow, AlarmState
+from nodeagent.infra.board import BoardCell
+from nodeagent.infra.bus.port import Bus, Delivery
+from nodeagent.infra.bus.topology import RETRY_DELAYS_S
+from nodeagent.infra.clock import Clock
+from nodeagent.infra.storage import Storage, StoredClip
+
+log = logging.getLogger(__name__)
+
+#: Longest time that a message is held unacknowledged, seconds: a replay's second half, a clip's length, the cut; far
+#: under the broker's own limit (30 minutes), beyond which it closes the channel.
+HOLD_S = 60.0
+#: Threads that cut: each decodes a whole replay, and a node's cores belong to inference.
+CUTTERS = 2
+#: Threads that push: a target that does not answer holds one for its time-out.
+PUSHERS = 4
+#: Pause between two looks at the pool for a waiting alarm, seconds.
+LOOK_S = 0.5
+#: Pause before what failed for want of a peer is tried again, seconds.
+RETRY_S = 1.0
+#: Delay of a message whose alarm another worker holds, seconds.
+TAKEN_S = 5.0
+#: Delay of a message after an error that nobody foresaw, or a full disk, seconds.
+TROUBLE_S = 5.0
+#: Messages taken in one turn of the loop.
+TURN = 32
+#: The loop's next beat may take so long, seconds: a statement that waits for the database, a confirm of the broker.
+STEP_S = 40.0
+
+
+class AlarmDesk:
+    """The loop's state.  `turn` is one round of it."""
+
+    def __init__(
+        self,
+        *,
+        bus: Bus,
+        store: AlarmStore,
+        storage: Storage,
+        work: AlarmWork,
+        ping: Callable[[], None],
+        pause: Callable[[float], object],
+        cell: BoardCell,
+        clock: Clock,
+        patience_s: float,
+        checkpoint: Checkpoint,
+    ) -> None:
+        """`ping` raises Unavailable while the database is away; `pause` sleeps for some seconds, less on stop."""
+        self._bus = bus
+        self._store = store
+        self._storage = storage
+        self._work = work
+        self._ping = ping
+        self._pause = pause
+        self._cell = cell
+        self._clock = clock
+        self._patience_ns = round(patience_s * NS_PER_S)
+        self._checkpoint = checkpoint
+        self._cutters = ThreadPoolExecutor(CUTTERS, "cut")
+        self._pushers = ThreadPoolExecutor(PUSHERS, "push")
+        self._jobs: dict[int, Job] = {}
+        #: Taken, not recorded yet: the database is away.
+        self._inbox: deque[tuple[Delivery, float]] = deque()
+        #: Settlements that the broker could not confirm, to be tried again.
+        self._unsettled: deque[Callable[[], None]] = deque()
+        self._trouble = Trouble()
+        self._retry_s = 0.0
+        #: Names of cameras, for people; replaced from outside.
+        self.camera_names: Mapping[str, str] = {}
+
+    @property
+    def in_hand(self) -> int:
+        """Messages that are taken and not settled."""
+        return len(self._jobs) + len(self._inbox) + len(self._unsettled)
+
+    def turn(self, timeout_s: float) -> None:
+        """Take what is there, move every alarm that can move, show the state."""
+        self._cell.beat(allow_s=STEP_S)
+        now_s = self._clock.monotonic_s()
+        if now_s >= self._retry_s:
+            self._retry()
+        if self._trouble.database or not self._bus.connected:
+            # Without a database nothing more is taken: what could not be recorded would only go round.
+            self._pause(timeout_s)
+        else:
+            self._take(timeout_s)
+        for job in list(self._jobs.values()):
+            self._move(job)
+        self.show()
+
+    def drain(self, until_s: float) -> None:
+        """Let running steps end, without taking anything more; what is left is given back by closing the bus."""
+        self._cutters.shutdown(wait=False)
+        self._pushers.shutdown(wait=False)
+        for job in self._jobs.values():
+            if job.work is not None and job.work.cancel():
+                job.work = None
+        while busy := [job for job in self._jobs.values() if job.work is not None or job.row.state in FINAL]:
+            left_s = until_s - self._clock.monotonic_s()
+            if left_s <= 0:
+                return
+            self._cell.beat(allow_s=STEP_S)
+            wait([job.work for job in busy if job.work is not None], min(left_s, LOOK_S), FIRST_COMPLETED)
+            for job in busy:
+                self._move(job, draining=True)
+
+    def show(self) -> None:
+        """Put state and gauges on the board."""
+        self._cell.set("waiting", self.in_hand)
+        self._cell.state(*self._trouble.state(self._bus.connected, bool(self._jobs)))
+
+    # Taking.
+
+    def _take(self, timeout_s: float) -> None:
+        for _ in range(TURN):
+            delivery = self._bus.get(timeout_s)
+            if delivery is None:
+                return
+            timeout_s = 0.0
+            self._cell.add("received")
+            self._cell.beat(allow_s=STEP_S)
+            self._accept(delivery, self._clock.monotonic_s())
+            if self._trouble.database:
+                return
+
+    def _accept(self, delivery: Delivery, taken_s: float) -> None:
+        """Record one message; what is no alarm is put aside."""
+        try:
+            message = decode_alarm(delivery.message)
+        except DecodeError as exc:
+            log.warning("put aside, no alarm: %s", exc.why, extra={"event": "alarm_refused"})
+            self._cell.add("refused")
+            self._settle(partial(self._bus.dead, delivery, exc.why[:200]))
+            return
+        try:
+            recorded = self._store.record(message, self._clock.wall_ns())
+        except Unavailable as exc:
+            self._database_down(exc)
+            self._inbox.append((delivery, taken_s))
+            return
+        self._checkpoint("recorded")
+        row = recorded.row
+        if recorded.new:
+            self._cell.add("rows")
+            log.info(
+                "alarm %s: %s %s at %s", row.dedup_key, row.rule_id, row.zone, row.camera_id,
+                extra={"event": "alarm_recorded", "alarm": row.id, "camera": row.camera_id},
+            )  # fmt: skip
+        if message.stage != "started":
+            # The message `started` carries the work; this one only had something to add.
+            self._bus.ack(delivery)
+        elif row.id in self._jobs:
+            # The newer message is held: the older may be void after a lost connection.
+            older, self._jobs[row.id].delivery = self._jobs[row.id].delivery, delivery
+            self._bus.ack(older)
+        else:
+            if row.state in FINAL:
+                self._cell.add("duplicates")
+            self._jobs[row.id] = Job(delivery, row, taken_s)
+
+    # Moving.
+
+    def _move(self, job: Job, draining: bool = False) -> None:
+        """One look at one alarm."""
+        now_s = self._clock.monotonic_s()
+        if job.work is not None:
+            if job.work.done():
+                self._collect(job, job.work)
+        elif job.row.state is AlarmState.QUARANTINED:
+            self._drop(job, partial(self._bus.dead, job.delivery, job.row.state_reason or "quarantined"))
+        elif job.row.state in FINAL:
+            self._finish(job)
+        elif now_s >= job.due_s and not draining:
+            self._start(job, now_s)
+
+    def _start(self, job: Job, now_s: float) -> None:
+        """The next step of an alarm that is not final."""
+        if now_s - job.taken_s > HOLD_S:
+            self._later(job, RETRY_DELAYS_S[2])
+        elif self._trouble.database:
+            job.due_s = now_s + RETRY_S
+        elif job.row.state is AlarmState.REPLAY_READY:
+            job.work = self._pushers.submit(self._work.push, job.row.id, job.owed)
+        else:
+            self._look(job, now_s)
+
+    def _look(self, job: Job, now_s: float) -> None:
+        """Pin what is there of the window; cut when it is complete or never will be."""
+        row, window = job.row, window_of(job.row)
+        job.due_s = now_s + LOOK_S
+        now_ns = self._clock.wall_ns()
+        if job.pinned and now_ns < window.to_ns:
+            return
+        clips = self._pin(row)
+        job.pinned = True
+        if row.state is AlarmState.RECEIVED:
+            self._mark_waiting(job, now_ns)
+        if isinstance(decide(map(piece_of, clips), window, now_ns, self._patience_ns), Wait):
+            return
+        name = self.camera_names.get(row.camera_id, "")
+        job.work = self._cutters.submit(self._work.cut, row.id, clips, name, job.owed)
+
+    def _pin(self, row: AlarmRow) -> list[StoredClip]:
+        """The window's clips, kept from retention where the disk allows it."""
+        found = self._storage.clips(row.camera_id, row.replay_from_ns, row.replay_to_ns)
+        held = {stored.clip: stored for stored in self._storage.pinned(row.dedup_key)}
+        try:
+            fresh = [stored for stored in found if stored.clip not in held]
+            held |= {stored.clip: stored for stored in self._storage.pin(fresh, row.dedup_key)}
+        except StorageUnavailable as exc:
+            log.warning("alarm %s: clips not pinned: %s", row.dedup_key, exc, extra={"event": "pin_failed"})
+            held = {stored.clip: stored for stored in found} | held
+        self._checkpoint("pinned")
+        return sorted(held.values(), key=lambda stored: stored.clip.start_ns)
+
+    def _mark_waiting(self, job: Job, now_ns: int) -> None:
+        try:
+            if self._store.advance(job.row, Event.WAIT, now_ns):
+                job.row = self._store.load(job.row.id)
+        except Unavailable as exc:
+            self._database_down(exc)
+            return
+        self._checkpoint("waiting")
+
+    def _collect(self, job: Job, work: Future[Done]) -> None:
+        """Take a step's result."""
+        job.work = None
+        job.due_s = 0.0
+        error = work.exception()
+        if isinstance(error, StorageUnavailable):
+            self._trouble.storage = str(error)
+            self._orderly(job)
+            self._later(job, RETRY_DELAYS_S[2])
+        elif isinstance(error, Unavailable):
+            self._database_down(error)
+            job.owed, job.due_s = True, self._clock.monotonic_s() + RETRY_S
+        elif error is not None:
+            # Nobody foresaw it: the start stays counted, so that five of them end in quarantine.
+            log.error("alarm %s: step failed", job.row.dedup_key, exc_info=error, extra={"event": "alarm_step_failed"})
+            self._later(job, TROUBLE_S)
+        else:
+            self._done(job, work.result())
+
+    def _done(self, job: Job, done: Done) -> None:
+        job.owed = False
+        job.row = done.row or job.row
+        self._note_pushes(done)
+        if done.made_partial:
+            self._cell.add("partial")
+        if done.end is End.TAKEN:
+            self._later(job, TAKEN_S)
+        elif done.end is End.REFUSED:
+            self._later(job, retry_after_s(job.row))
+        elif job.row.state is AlarmState.REPLAY_READY:
+            self._trouble.storage = ""
+        elif job.row.state in (AlarmState.PUSHED, AlarmState.RECORDED):
+            self._cell.add("pushed", int(job.row.state is AlarmState.PUSHED))
+            lag_ns = self._clock.wall_ns() - job.row.confirmed_ns
+            self._cell.set("lag_ms", max(0, lag_ns // NS_PER_MS))
+
+    def _note_pushes(self, done: Done) -> None:
+        for push in done.pushes:
+            if push.accepted:
+                self._trouble.targets.pop(push.target, None)
+                continue
+            self._cell.add("push_failures")
+            if push.target not in self._trouble.targets:
+                log.warning("push to %s fails: %s", push.target, push.error, extra={"event": "push_failing"})
+            self._trouble.targets[push.target] = push.error
+
+    # Settling.
+
+    def _finish(self, job: Job) -> None:
+        """The alarm is final: let go of its clips, then of its message."""
+        self._storage.unpin(job.row.dedup_key)
+        self._checkpoint("unpinned")
+        del self._jobs[job.row.id]
+        self._bus.ack(job.delivery)
+        self._checkpoint("acked")
+
+    def _later(self, job: Job, delay_s: float) -> None:
+        self._drop(job, partial(self._bus.later, job.delivery, delay_s))
+
+    def _drop(self, job: Job, settle: Callable[[], None]) -> None:
+        del self._jobs[job.row.id]
+        self._settle(settle)
+
+    def _settle(self, settle: Callable[[], None]) -> None:
+        try:
+            settle()
+        except AgentError as exc:
+            log.warning("message not settled yet: %s", exc, extra={"event": "settle_failed"})
+            self._unsettled.append(settle)
+
+    def _orderly(self, job: Job) -> None:
+        """Forget the start of a step that ended for a known reason."""
+        try:
+            self._store.release(job.row.id, orderly=True)
+        except Unavailable as exc:
+            self._database_down(exc)
+
+    # Peers that are away.
+
+    def _database_down(self, error: Exception) -> None:
+        if not self._trouble.database:
+            log.warning("%s", error, extra={"event": "database_down"})
+        self._trouble.database = str(error)
+        self._retry_s = self._clock.monotonic_s() + RETRY_S
+
+    def _retry(self) -> None:
+        """Once a second: settle what is owed, ask the database whether it is back, record what waits."""
+        self._retry_s = self._clock.monotonic_s() + RETRY_S
+        for _ in range(len(self._unsettled)):
+            self._settle(self._unsettled.popleft())
+        if self._trouble.database:
+            try:
+                self._ping()
+            except Unavailable:
+                self._give_back()
+                return
+            log.info("database is back", extra={"event": "database_up"})
+            self._trouble.database = ""
+        for _ in range(len(self._inbox)):
+            self._accept(*self._inbox.popleft())
+
+    def _give_back(self) -> None:
+        """The database stays away: messages that were held for long enough go to the delayed queue."""
+        while self._inbox and self._clock.monotonic_s() - self._inbox[0][1] > HOLD_S:
+            delivery, _ = self._inbox.popleft()
+            self._settle(partial(self._bus.later, delivery, RETRY_DELAYS_S[2]))

@@ -1,0 +1,62 @@
+"""What the desk has in hand: alarms with their messages, and what stands in the way."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from nodeagent.alarm.work import Done
+from nodeagent.contract.states import State
+from nodeagent.infra.alarm_records import AlarmRow
+from nodeagent.infra.bus.port import Delivery
+from nodeagent.infra.bus.topology import RETRY_DELAYS_S
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """An alarm in hand: its unacknowledged message and how far it is.
+
+    Attributes:
+        taken_s: when the message was taken, monotonic.
+        due_s: when it is looked at again.
+        owed: the row's claim was to be given back and the database was away.
+        pinned: its clips were pinned once.
+    """
+
+    delivery: Delivery
+    row: AlarmRow
+    taken_s: float
+    due_s: float = 0.0
+    work: Future[Done] | None = None
+    owed: bool = False
+    pinned: bool = False
+
+
+@dataclass(slots=True)
+class Trouble:
+    """What stands in the way now, for the status board; empty texts: nothing."""
+
+    database: str = ""
+    storage: str = ""
+    targets: dict[str, str] = field(default_factory=dict)
+
+    def state(self, connected: bool, busy: bool) -> tuple[State, str]:
+        """The worst of it."""
+        if self.database:
+            return State.DATABASE_DOWN, self.database
+        if not connected:
+            return State.BUS_DOWN, "the broker does not answer"
+        if self.storage:
+            return State.STORAGE_FULL, self.storage
+        if self.targets:
+            return State.PUSH_FAILING, "; ".join(f"{name}: {why}" for name, why in sorted(self.targets.items()))
+        return (State.RUNNING if busy else State.IDLE), ""
+
+
+def retry_after_s(row: AlarmRow) -> float:
+    """Delay before a push is tried again: grows with the failed attempts of its worst target."""
+    failed: dict[str, int] = {}
+    for push in row.pushes:
+        failed[push.target] = failed.get(push.target, 0) + (not push.accepted)
+    worst = max(failed.values(), default=1)
+    return RETRY_DELAYS_S[min(max(worst, 1), len(RETRY_DELAYS_S)) - 1]

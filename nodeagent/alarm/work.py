@@ -1,0 +1,140 @@
+"""The two slow steps of an alarm, cut and push, as they run in a thread of a bounded pool.
+
+Each claims the row, looks at it again, does its work, keeps the result, and gives the row back.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import tzinfo
+from enum import Enum, auto
+
+from nodeagent.alarm.payload import body_of, payload
+from nodeagent.alarm.push import send
+from nodeagent.alarm.replay import ReplayMaker
+from nodeagent.alarm.states import Event, sources
+from nodeagent.alarm.steps import Checkpoint
+from nodeagent.alarm.store import MAX_STARTS, AlarmStore
+from nodeagent.contract.ids import NS_PER_S
+from nodeagent.infra.alarm_records import AlarmRow, AlarmState, PushRow
+from nodeagent.infra.clock import Clock
+from nodeagent.infra.settings.sections import PushSettings
+from nodeagent.infra.storage import StoredClip
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a claim lasts beyond the work's own time limits: a cut takes one or two, a slow disk ten times that.
+CLAIM_S = 60.0
+
+
+class End(Enum):
+    """How a step ended."""
+
+    #: The row has moved on: look at it again.
+    MOVED = auto()
+    #: Another worker holds the row.
+    TAKEN = auto()
+    #: The row was given up.
+    QUARANTINED = auto()
+    #: Some target did not accept.
+    REFUSED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A step's end and the row after it.
+
+    Attributes:
+        pushes: the requests that were made, for the counters and the state on the board.
+        made_partial: a replay was made now and does not cover its window.
+    """
+
+    end: End
+    row: AlarmRow | None = None
+    pushes: tuple[PushRow, ...] = ()
+    made_partial: bool = False
+
+
+class AlarmWork:
+    """What the threads of the pools run.  All methods raise Unavailable and StorageUnavailable."""
+
+    def __init__(
+        self,
+        store: AlarmStore,
+        maker: ReplayMaker,
+        targets: Sequence[PushSettings],
+        site: tuple[str, tzinfo],
+        clock: Clock,
+        checkpoint: Checkpoint,
+    ) -> None:
+        """`site`: its name and time zone."""
+        self._store = store
+        self._maker = maker
+        self._targets = tuple(targets)
+        self._site, self._zone = site
+        self._clock = clock
+        self._checkpoint = checkpoint
+
+    def cut(self, alarm_id: int, clips: Sequence[StoredClip], camera_name: str, owed: bool) -> Done:
+        """Make replay and snapshot of these clips and keep what the push will say.
+
+        `owed`: an earlier try of this process ended in an orderly way but could not say so.
+        """
+        taken = self._take(alarm_id, Event.CUT, CLAIM_S, owed)
+        if isinstance(taken, Done):
+            return taken
+        self._checkpoint("cut_claimed")
+        cutting = self._maker.make(taken, clips, camera_name)
+        body = body_of(payload(taken, cutting, self._site, self._zone, camera_name))
+        won = self._store.replay_ready(taken, cutting, body, self._clock.wall_ns())
+        self._checkpoint("replay_ready")
+        self._store.release(alarm_id, orderly=True)
+        self._checkpoint("cut_released")
+        return Done(End.MOVED, self._store.load(alarm_id), made_partial=won and bool(cutting.partial_reason))
+
+    def push(self, alarm_id: int, owed: bool) -> Done:
+        """Ask every target that has not accepted yet, in turn."""
+        limit_s = CLAIM_S + sum(target.timeout_s for target in self._targets)
+        taken = self._take(alarm_id, Event.ACCEPTED, limit_s, owed)
+        if isinstance(taken, Done):
+            return taken
+        self._checkpoint("push_claimed")
+        accepted = {push.target for push in taken.pushes if push.accepted}
+        pushes = tuple(self._ask(taken, target) for target in self._targets if target.name not in accepted)
+        complete = all(push.accepted for push in pushes)
+        if complete:
+            event = Event.ACCEPTED if self._targets else Event.NOBODY
+            self._store.advance(taken, event, self._clock.wall_ns())
+            self._checkpoint("pushed")
+        self._store.release(alarm_id, orderly=True)
+        self._checkpoint("push_released")
+        return Done(End.MOVED if complete else End.REFUSED, self._store.load(alarm_id), pushes)
+
+    def _ask(self, row: AlarmRow, target: PushSettings) -> PushRow:
+        push = send(target, row.dedup_key, (row.push_body or "{}").encode(), self._clock)
+        # kill -9 here: the target has it and we do not know.  It is asked again with the same key and bytes.
+        self._checkpoint("push_sent")
+        self._store.attempt(row.id, push)
+        self._checkpoint("attempt_kept")
+        return push
+
+    def _take(self, alarm_id: int, event: Event, limit_s: float, owed: bool) -> AlarmRow | Done:
+        """The row, claimed and in a state that allows `event`; or why not."""
+        if owed:
+            self._store.release(alarm_id, orderly=True)
+        now_ns = self._clock.wall_ns()
+        if not self._store.claim(alarm_id, now_ns, now_ns + round(limit_s * NS_PER_S)):
+            return Done(End.TAKEN)
+        row = self._store.load(alarm_id)
+        if row.state not in sources(event):
+            self._store.release(alarm_id, orderly=True)
+            return Done(End.QUARANTINED if row.state is AlarmState.QUARANTINED else End.MOVED, row)
+        if row.starts > MAX_STARTS:
+            reason = f"work in state {row.state} was started {MAX_STARTS} times and never ended"
+            self._store.quarantine(row, reason, now_ns)
+            told = {"event": "alarm_quarantined", "alarm": row.id}
+            log.error("alarm %s: quarantined: %s", row.dedup_key, reason, extra=told)
+            return Done(End.QUARANTINED, self._store.load(alarm_id))
+        return row
