@@ -28,6 +28,8 @@ from nodeagent.ring.layout import Geometry
 log = logging.getLogger(__name__)
 
 _SYSTEM = SystemClock()
+#: Made once: comparing with `np.uint8` would make one for every frame.
+_UINT8 = np.dtype(np.uint8)
 _SHORT_OF_MEMORY = (errno.ENOSPC, errno.ENOMEM, errno.EDQUOT)
 
 
@@ -55,6 +57,7 @@ class RingWriter:
         self.generation = generation
         self.geometry = mapped.geometry
         self._shape = mapped.geometry.shape
+        self._slots = mapped.geometry.slots
         self._head = self._first_free()
         self._words[layout.H_HEAD] = self._head
         self._words[layout.H_EPOCH] = writer_epoch
@@ -109,14 +112,13 @@ class RingWriter:
         words, seq = self._words, self._head
         if words[layout.H_TURN] != self._turn:
             raise Fenced(f"a newer writer took generation {self.generation} of the ring")
-        if i420.shape != self._shape or i420.dtype != np.uint8:
+        if i420.shape != self._shape or i420.dtype != _UINT8:
             raise ValueError(f"ring wants {self._shape} uint8, got {i420.shape} {i420.dtype}")
-        slots = self.geometry.slots
-        slot = layout.slot_word(seq, slots)
+        slot = layout.slot_word(seq, self._slots)
         # Killed after any of these lines: an odd lock word hides the slot until it is written again; an even one whose
         # sequence was not counted yet is counted by the successor (`_first_free`), so no sequence is written twice.
         words[slot + layout.S_LOCK] = layout.writing(seq)
-        np.copyto(self._frames[seq % slots], i420)
+        np.copyto(self._frames[seq % self._slots], i420)
         words[slot + layout.S_CAPTURED_NS] = captured_ns
         words[slot + layout.S_LOCK] = layout.whole(seq)
         words[layout.H_HEAD] = self._head = seq + 1
@@ -132,7 +134,7 @@ class RingWriter:
 
     def _first_free(self) -> int:
         head: int = self._words[layout.H_HEAD]
-        lock = self._words[layout.slot_word(head, self.geometry.slots) + layout.S_LOCK]
+        lock = self._words[layout.slot_word(head, self._slots) + layout.S_LOCK]
         # A reader may be looking at a frame that is whole but not counted.  Writing the sequence again would give it
         # the same lock word before and after, over a changed picture.
         return head + 1 if lock == layout.whole(head) else head
