@@ -9,6 +9,7 @@ from nodeagent.contract.errors import BadModel
 from nodeagent.inference.description import VERSION_DIGITS, ModelDescription, read_description
 from nodeagent.inference.engine import Engine
 from nodeagent.inference.onnx_engine import OnnxEngine, file_sha256
+from nodeagent.inference.postprocess import BoxFinder
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +20,13 @@ class Model:
         description: what its TOML says; `file` is absolute.
         version: as written down, else the first digits of the file's sha256.
         engine: runs it.
+        find: makes boxes of what the engine returns.
     """
 
     description: ModelDescription
     version: str
     engine: Engine
+    find: BoxFinder
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,4 +92,4 @@ def _load(path: Path, threads: int) -> tuple[Model, str]:
     if description.sha256 and description.sha256 != sha256:
         raise BadModel(f"{description.file}: sha256: expected {description.sha256}, found {sha256}")
     version = description.version or sha256[:VERSION_DIGITS]
-    return Model(description, version, OnnxEngine(description, threads)), sha256
+    return Model(description, version, OnnxEngine(description, threads), BoxFinder(description)), sha256

@@ -124,7 +124,8 @@ class OnnxEngine:
         Raises:
             BadModel: another head, another number of labels, or scores that are no scores.
         """
-        model, count = self._model, self._batch or 1
+        # Two samples where any number is allowed: a head exported for one says so here and not in the first clip.
+        model, count = self._model, self._batch or 2
         grey = np.full((count, model.input.height, model.input.width, 3), model.input.pad, np.uint8)
         (out,) = self._run(grey)
         if out.ndim != 3 or out.shape[0] != count:
