@@ -21,6 +21,9 @@ START_S = 90.0
 #: Seconds between looks at a starting server.
 POLL_S = 0.02
 
+#: Seconds that killed processes may take to be gone: a large one gives back its memory first.
+GONE_S = 20.0
+
 #: The guard: learns process groups and folders, one a line, and clears them away when its input ends.
 _GUARD = """
 import os, shutil, signal, sys
@@ -220,7 +223,12 @@ class Server:
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process that `Server.spawn` started, with its whole group, and wait for it."""
+    """Kill a process that `Server.spawn` started, and wait until nothing of its group is left."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    deadline = time.monotonic() + GONE_S
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, 0)
+            time.sleep(POLL_S)
