@@ -36,17 +36,6 @@ __all__ = [
     "free_port",
     "listens",
 ]
-    "GUARD",
-    "Lazy",
-    "MariaDb",
-    "MissingServer",
-    "RabbitMq",
-    "RedisServer",
-    "S",
-    "Server",
-    "free_port",
-    "listens",
-]
 
 RABBIT_BIN = Path("/usr/lib/rabbitmq/bin")
 
