@@ -66,7 +66,7 @@ class AgentLock:
 
 @dataclass(slots=True)
 class Incarnation:
-    """This life's folder on tmpfs.
+    """The folder of one life on tmpfs.
 
     Attributes:
         path: the folder; `board` and `rings` lie in it.

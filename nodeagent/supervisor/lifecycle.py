@@ -1,7 +1,7 @@
 """Phases of one supervised child.
 
-Pure: knows no process, clock or log.  Every way a child may change phase is a row of NEXT; anything that wants a new way
-adds a row, never an `if` elsewhere.
+Pure: knows no process, clock or log.  Every way a child may change phase is a row of NEXT; anything that wants a new
+way adds a row, never an `if` elsewhere.
 """
 
 from __future__ import annotations

@@ -1,0 +1,55 @@
+"""Where the supervisor learns which cameras this node serves: a port, and the TOML as its first source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from nodeagent.contract.camera import CameraSpec
+from nodeagent.infra.settings.loader import load_settings
+from nodeagent.infra.settings.sections import Settings
+
+
+class CameraSource(Protocol):
+    """Whoever decides about this node's cameras."""
+
+    def fileno(self) -> int | None:
+        """Readable when there is a new set; None when only SIGHUP brings one."""
+        ...
+
+    def read(self) -> tuple[CameraSpec, ...]:
+        """The cameras that are wanted now.
+
+        Raises:
+            ConfigError: what there is cannot be used; the set before stays.
+        """
+        ...
+
+    @property
+    def needs_restart(self) -> tuple[str, ...]:
+        """Sections that differed at the last `read` and take effect only when the agent is started anew."""
+        ...
+
+
+class TomlCameras:
+    """The `[[cameras]]` of a TOML file, read again at SIGHUP."""
+
+    def __init__(self, path: Path, running: Settings) -> None:
+        self._path = path
+        self._running = running
+        self.needs_restart: tuple[str, ...] = ()
+
+    def fileno(self) -> int | None:
+        """Files do not call."""
+        return None
+
+    def read(self) -> tuple[CameraSpec, ...]:
+        """Read the file.
+
+        Raises:
+            ConfigError: it has faults; lists them all.
+        """
+        fresh = load_settings(self._path)
+        others = (name for name in Settings.model_fields if name != "cameras")
+        self.needs_restart = tuple(n for n in others if getattr(fresh, n) != getattr(self._running, n))
+        return fresh.cameras

@@ -1,0 +1,44 @@
+"""What the supervisor knows of each kind of child: its worker by dotted path, its limits, its place in the drain.
+
+Pure.  A stage is never imported here: the fork server and the children do that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from nodeagent.contract.report import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class KindRow:
+    """One kind of child.
+
+    Attributes:
+        worker: `module:function` of the worker's main.
+        start_limit_s: silence that is allowed before the child is ready, from its start or its last beat: imports and
+            first connections on a busy machine.  A worker that needs longer says so (`beat(allow_s=...)`).
+        hang_limit_s: silence that is allowed from then on.
+        drain_share: share of `node.stop_timeout_s` after whose end this kind is killed in a drain; kinds with a
+            smaller share stop first.
+    """
+
+    worker: str
+    start_limit_s: float
+    hang_limit_s: float
+    drain_share: float
+
+
+#: Beats come every second; ten missed ones are no slow disk any more.  Captures are cheap to start again and lose video
+#: while they hang; an inference batch on a busy CPU and a replay cut on a slow disk take longer.  The embedded Redis
+#: beats only when it answers, and may be held up by its own fsync.
+KINDS: Final[Mapping[Kind, KindRow]] = {
+    Kind.REDIS: KindRow("nodeagent.supervisor.redis_worker:main", 20.0, 20.0, 1.0),
+    Kind.STORAGE: KindRow("nodeagent.capture.storage_worker:main", 30.0, 30.0, 0.9),
+    Kind.CAPTURE: KindRow("nodeagent.capture.worker:main", 30.0, 10.0, 0.35),
+    Kind.INFERENCE: KindRow("nodeagent.inference.worker:main", 60.0, 20.0, 0.55),
+    Kind.JUDGE: KindRow("nodeagent.judge.worker:main", 30.0, 15.0, 0.7),
+    Kind.ALARM: KindRow("nodeagent.alarm.worker:main", 60.0, 30.0, 0.85),
+}

@@ -1,0 +1,184 @@
+"""The supervisor's one loop: collect, decide, act.
+
+It has no threads, no broker, no database and no network, so nothing outside can hold it up; what it waits for are
+signals, ends of processes, and the next turn, in which beats are looked at.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Mapping
+from multiprocessing.connection import wait
+from typing import Final
+
+from nodeagent.contract.camera import CameraSpec
+from nodeagent.contract.errors import ConfigError, DecodeError
+from nodeagent.contract.report import Kind
+from nodeagent.infra.clock import Clock
+from nodeagent.infra.sd_notify import Notifier
+from nodeagent.infra.settings.sections import Settings
+from nodeagent.infra.wanted import Wanted, read_wanted, write_wanted
+from nodeagent.infra.worker import EXIT_FAILED, EXIT_OK
+from nodeagent.supervisor.cameras import CameraSource
+from nodeagent.supervisor.children import Children
+from nodeagent.supervisor.decide import View, alive_kinds, decide
+from nodeagent.supervisor.forkserver import Starter
+from nodeagent.supervisor.inbox import Inbox
+from nodeagent.supervisor.kinds import KindRow
+from nodeagent.supervisor.orders import OrderMaker
+from nodeagent.supervisor.roster import drain_step, full_roster, kept
+from nodeagent.supervisor.sentence import sentence, workers_ready
+
+log = logging.getLogger(__name__)
+
+#: Longest time between two looks at the beats, seconds.
+TURN_S: Final = 0.2
+#: Systemd is told that the service is up after this long even when a worker still waits for a peer, seconds: a broker
+#: that is away must not have the unit killed as "did not start".
+READY_PATIENCE_S: Final = 45.0
+
+
+class Loop:
+    """Runs until a TERM or INT has been carried out."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        cameras: CameraSource,
+        children: Children,
+        starter: Starter,
+        orders: OrderMaker,
+        kinds: Mapping[Kind, KindRow],
+        inbox: Inbox,
+        notifier: Notifier,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._source = cameras
+        self._children = children
+        self._starter = starter
+        self._orders = orders
+        self._kinds = kinds
+        self._inbox = inbox
+        self._notifier = notifier
+        self._clock = clock
+        self._wanted_path = settings.node.state_dir / "wanted.json"
+        self._cameras: tuple[CameraSpec, ...] = ()
+        self._started_s = clock.monotonic_s()
+        self._said_ready = False
+        #: When the drain began; None before.  `_hurry`: a second request came.
+        self._draining_s: float | None = None
+        self._hurry = False
+
+    def run(self) -> int:
+        """Serve; return the agent's exit code.
+
+        Raises:
+            OSError: the wanted cameras cannot be written into the state folder.
+        """
+        self._take_cameras(self._settings.cameras)
+        while True:
+            self._act()
+            if self._draining_s is not None and not self._children.running():
+                return EXIT_FAILED if self._children.killed else EXIT_OK
+            self._collect()
+
+    def _act(self) -> None:
+        """Decide and act on what is known now."""
+        now_s = self._clock.monotonic_s()
+        views = self._children.views()
+        self._children.apply(decide(self._view(now_s), self._kinds, now_s))
+        if not self._said_ready and (workers_ready(views) or now_s - self._started_s > READY_PATIENCE_S):
+            self._said_ready = True
+            self._notifier.ready()
+            log.info("ready: %s", sentence(views, draining=False), extra={"event": "ready"})
+        self._notifier.status(sentence(views, self._draining_s is not None))
+        self._notifier.alive(now_s)
+
+    def _view(self, now_s: float) -> View:
+        """What should be, beside what is."""
+        views = self._children.views()
+        roster = full_roster(self._settings, self._cameras)
+        total_s = self._settings.node.stop_timeout_s
+        if self._draining_s is None:
+            return View(roster, views, dict.fromkeys(self._kinds, now_s + total_s))
+        if self._hurry:
+            return View({}, views, dict.fromkeys(self._kinds, now_s))
+        at = drain_step(self._kinds, alive_kinds(views), self._draining_s, total_s, now_s)
+        return View(kept(roster, at.keep), views, at.stop_by_s)
+
+    def _collect(self) -> None:
+        """Wait for something to happen and take it in."""
+        waited: list[int] = [self._inbox.fileno(), *(running.pidfd for running in self._children.running())]
+        server, source = self._starter.server_pidfd, self._source.fileno()
+        waited += [fd for fd in (server, source) if fd is not None]
+        happened = {fd for fd in wait(waited, TURN_S) if isinstance(fd, int)}
+        # The fork server first: children that end because of it are then reported with their cause.
+        if server is not None and server in happened:
+            self._fork_server_died()
+        self._children.reap(happened)
+        for number in self._inbox.drain():
+            self._on_signal(number)
+        if source is not None and source in happened and self._draining_s is None:
+            self._reload()
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if number is signal.SIGHUP:
+            if self._draining_s is None:
+                self._reload()
+        elif self._draining_s is None:
+            log.info("%s: draining", number.name, extra={"event": "drain"})
+            self._draining_s = self._clock.monotonic_s()
+            self._children.killed = 0
+            self._notifier.stopping()
+        else:
+            log.warning("%s again: ending at once", number.name, extra={"event": "drain_hurry"})
+            self._hurry = True
+
+    def _reload(self) -> None:
+        """Take the cameras that are wanted now; anything wrong with them changes nothing."""
+        self._notifier.reloading(self._clock.monotonic_s())
+        try:
+            self._take_cameras(self._source.read())
+        except ConfigError as exc:
+            for fault in exc.faults:
+                log.error("not reloaded: %s", fault, extra={"event": "reload_fault", "path": fault.path})  # noqa: TRY400
+        except OSError as exc:
+            log.error("not reloaded: %s: %s", self._wanted_path, exc.strerror, extra={"event": "reload_fault"})  # noqa: TRY400
+        else:
+            later = self._source.needs_restart
+            if later:
+                log.warning(
+                    "changed, but in effect only after a restart: %s",
+                    ", ".join(later),
+                    extra={"event": "needs_restart"},
+                )
+        self._notifier.ready()
+
+    def _take_cameras(self, cameras: tuple[CameraSpec, ...]) -> None:
+        # Snapshot first: a capture that starts must find its camera in it, and a kill here changes nothing else.
+        write_wanted(self._wanted_path, Wanted(self._last_version() + 1, cameras))
+        added, gone = set(cameras) - set(self._cameras), set(self._cameras) - set(cameras)
+        self._cameras = cameras
+        self._orders.set_cameras(cameras)
+        log.info(
+            "cameras: %d wanted, %d new or changed, %d gone or changed",
+            len(cameras),
+            len(added),
+            len(gone),
+            extra={"event": "cameras"},
+        )
+
+    def _last_version(self) -> int:
+        try:
+            return read_wanted(self._wanted_path).version
+        except DecodeError as exc:
+            log.warning("%s; it is replaced", exc, extra={"event": "wanted_unreadable"})
+            return 0
+
+    def _fork_server_died(self) -> None:
+        """Its children live on, but nobody learns how they end and no new one joins them: all start anew together."""
+        log.error("the fork server died; all children are started again", extra={"event": "fork_server_died"})
+        self._starter.server_died()
+        self._children.kill_all("the fork server died")
