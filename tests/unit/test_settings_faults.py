@@ -1,0 +1,189 @@
+"""A faulty configuration: every fault at once, each with path, what stands there and what was expected; no secret."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nodeagent.contract.errors import ConfigError, Fault
+from nodeagent.contract.rule import RuleBase
+from nodeagent.infra.settings.faults import RULE_KINDS, dotted, known_keys, quoted
+from nodeagent.infra.settings.loader import parse_settings
+from nodeagent.infra.settings.sections import Settings
+
+MANY = """
+[node]
+node_id = "../up"
+stop_timeout_s = "5"
+
+[site]
+time_zone = "Mars"
+tme_zone = "UTC"
+
+[bus]
+url = "http://user:hunter2@broker"
+
+[capture]
+reconnect_min_s = 10
+reconnect_max_s = 5
+
+[[push]]
+name = "mes"
+url = "ftp://user:hunter2@host"
+secret = 5
+[[push]]
+name = "mes"
+url = "https://ok.example"
+
+[[models]]
+name = "person"
+file = "person.toml"
+
+[[cameras]]
+camera_id = "gate"
+model = "persn"
+record = { url = "http://user:hunter2@camera", lop = true }
+sample_fps = "5"
+sample_width = 3
+[[cameras.rules]]
+rule_id = "a"
+kind = "intrusion"
+zones = [
+  { name = "z", polygon = [[0, 0], [1, 1], [0, 1]] },
+  { name = "z", polygon = [[0, 0], [1, 1, 4], [0, 7], ["0.5", 1]] },
+]
+[[cameras.rules]]
+rule_id = "a"
+kind = "intrusoin"
+[[cameras.rules]]
+rule_id = "c"
+
+[[cameras]]
+camera_id = "gate"
+record = "rtsp://user:hunter2@camera"
+[[cameras.rules]]
+rule_id = "b"
+kind = "loitering"
+dwell_s = 0
+severity = "high"
+zones = [
+  { name = "one", polygon = [[0, 0], [1, 0]] },
+  { name = "two", polygon = [[0, 0], [1, 1], [1, 0], [0, 1]] },
+]
+"""
+
+#: Path, part of what was expected, and what stands there.
+EXPECTED = [
+    ("node.node_id", "a letter or digit first", "'../up'"),
+    ("node.stop_timeout_s", "a number without quotes", "'5'"),
+    ("site.time_zone", "an IANA time zone", "'Mars'"),
+    ("site.tme_zone", "unknown key; did you mean time_zone?", ""),
+    ("bus.url", "amqp://", "'http://...'"),
+    ("capture.reconnect_max_s", "at least reconnect_min_s, 10", "5"),
+    ("push[0].url", "http://... or https://...", "'ftp://...'"),
+    ("push[0].secret", "text in quotes", ""),
+    ("push[1].name", "taken by push[0]", "'mes'"),
+    ("cameras[0].model", "one of ['person']", "'persn'"),
+    ("cameras[0].record.url", "rtsp://", "'http://...'"),
+    ("cameras[0].record.lop", "did you mean loop?", ""),
+    ("cameras[0].sample_fps", "a number without quotes", "'5'"),
+    ("cameras[0].sample_width", "at least 64", "3"),
+    ("cameras[0].rules[0].zones[1].name", "taken by cameras[0].rules[0].zones[0]", "'z'"),
+    ("cameras[0].rules[0].zones[1].polygon[1]", "at most 2 items, not 3", ""),
+    ("cameras[0].rules[0].zones[1].polygon[2][1]", "at most 1", "7"),
+    ("cameras[0].rules[0].zones[1].polygon[3][0]", "a number without quotes", "'0.5'"),
+    ("cameras[0].rules[1].rule_id", "taken by cameras[0].rules[0]", "'a'"),
+    ("cameras[0].rules[1].kind", '"intrusion" or "loitering"', "'intrusoin'"),
+    ("cameras[0].rules[2].kind", "required, but missing", ""),
+    ("cameras[1].camera_id", "taken by cameras[0]", "'gate'"),
+    ("cameras[1].record", "a table", "'rtsp://...'"),
+    ("cameras[1].rules[0].dwell_s", "more than 0", "0"),
+    ("cameras[1].rules[0].severity", "'info', 'warning' or 'critical'", "'high'"),
+    ("cameras[1].rules[0].zones[0].polygon", "at least 3 items, not 2", ""),
+    ("cameras[1].rules[0].zones[1].polygon", "edges cross", ""),
+]
+
+
+def faults_in(text: str) -> dict[str, Fault]:
+    with pytest.raises(ConfigError) as caught:
+        parse_settings(text, Path("/etc/nodeagent/nodeagent.toml"))
+    faults = {fault.path: fault for fault in caught.value.faults}
+    assert len(faults) == len(caught.value.faults), "a fault was named twice"
+    return faults
+
+
+@pytest.mark.parametrize(("path", "expected", "value"), EXPECTED, ids=[path for path, _, _ in EXPECTED])
+def test_each_of_many_faults_is_named(path: str, expected: str, value: str) -> None:
+    fault = faults_in(MANY)[path]
+    assert expected in fault.message
+    assert fault.value == value
+
+
+def test_nothing_but_the_faults_is_named() -> None:
+    assert set(faults_in(MANY)) == {path for path, _, _ in EXPECTED}
+
+
+def test_no_fault_quotes_a_secret() -> None:
+    assert "hunter2" not in "\n".join(str(fault) for fault in faults_in(MANY).values())
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "message"),
+    [
+        ("[[cameras]]\ncamera_id = 'a'\nrecord = { url = 'a.mp4' }", "models", "at least one [[models]]"),
+        ("[[cameras]]\nname = 'x'\n[[models]]\nname='m'\nfile='f'", "cameras[0].camera_id", "required, but missing"),
+        ("cameras = 5", "cameras", "expected a list"),
+        ("cameras = [5]", "cameras[0]", "expected a table"),
+        ("site = 'x'", "site", "expected a table"),
+        ("[inference]\nworkers = 1.5", "inference.workers", "expected a whole number"),
+        ("[inference]\nworkers = true", "inference.workers", "expected a number without quotes"),
+        ("[[pool]]\npath = 'a'\nquota_gb = nan", "pool[0].quota_gb", "expected"),
+        ("[log]\nlevel = 'loud'", "log.level", "'debug', 'info', 'warning' or 'error'"),
+        ("[alarm]\nreplay_before_s = 0\nreplay_after_s = 0", "alarm.replay_after_s", "a replay has a length"),
+        ("[[pool]]\npath = 'a'\n[[pool]]\npath = 'a'", "pool[1].path", "taken by pool[0]"),
+    ],
+)
+def test_one_fault(text: str, path: str, message: str) -> None:
+    faults = faults_in(text)
+    assert message in faults[path].message
+
+
+def test_a_polygon_without_area_is_refused() -> None:
+    camera = """
+        [[models]]
+        name = "m"
+        file = "m.toml"
+        [[cameras]]
+        camera_id = "a"
+        record = { url = "a.mp4" }
+        rules = [{ rule_id = "r", kind = "intrusion", zones = [{ name = "z", polygon = [[0,0],[1,1],[0.5,0.5]] }] }]
+    """
+    assert "no area" in faults_in(camera)["cameras[0].rules[0].zones[0].polygon"].message
+
+
+def test_rule_kinds_come_from_the_contract() -> None:
+    assert set(RULE_KINDS) == {rule.model_fields["kind"].default for rule in RuleBase.__subclasses__()}
+
+
+def test_dotted_leaves_out_the_kind_but_keeps_a_key_of_that_name() -> None:
+    assert dotted(("cameras", 1, "rules", 0, "loitering", "zones", 2, "name")) == "cameras[1].rules[0].zones[2].name"
+    assert dotted(("site", "loitering")) == "site.loitering"
+
+
+def test_known_keys_reach_into_lists_and_unions() -> None:
+    assert {"camera_id", "dwell_s", "polygon", "heartbeat_s", "quota_gb"} <= known_keys(Settings)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "shown"),
+    [
+        ("push[0].secret", "abc", ""),
+        ("node.node_id", "x" * 200, repr("x" * 200)[:60]),
+        ("cameras[0].record", "rtsp://u:p@h", "'rtsp://...'"),
+        ("bus.url", "u:p@h", ""),
+        ("cameras", [1], ""),
+    ],
+)
+def test_quoted(path: str, value: object, shown: str) -> None:
+    assert quoted(path, value) == shown
