@@ -1,49 +1,23 @@
-"""The inference worker: its work loop runs the engine, one thread reads ahead of it and one publishes behind it.
-
-Everything that waits for others (broker, disk, memory) is in the two threads; the loop beats only while both of them
-move too, so a thread that hangs is seen as the worker that hangs.
-"""
+"""The inference worker: loads every configured model, then serves clip tasks until TERM."""
 
 from __future__ import annotations
 
 import logging
-import threading
 
 import cv2
 
-from nodeagent.contract.errors import BadModel, ConfigError, Unavailable
-from nodeagent.contract.ids import NS_PER_MS
+from nodeagent.contract.errors import BadModel
 from nodeagent.contract.states import State
-from nodeagent.inference.choice import Choice
-from nodeagent.inference.loader import Items, Loader
 from nodeagent.inference.model import Model, load_model
-from nodeagent.inference.publisher import Publisher, Results
-from nodeagent.inference.rings import Rings
-from nodeagent.inference.work import WAIT_S, Alien, Batch, Buffers, Cancelled, Channel, Ended, Inferred, Job, Tally
+from nodeagent.inference.pipeline import Pipeline
 from nodeagent.infra.bus.connect import open_bus
-from nodeagent.infra.bus.port import Bus
-from nodeagent.infra.bus.topology import CLIPS_SPILL, clips_queue
 from nodeagent.infra.settings.sections import Settings
-from nodeagent.infra.storage import Storage
-from nodeagent.infra.wanted import WantedFile
-from nodeagent.infra.worker import EXIT_FAILED, EXIT_FATAL, EXIT_OK, WorkerContext
+from nodeagent.infra.worker import EXIT_FATAL, WorkerContext
 
 log = logging.getLogger(__name__)
 
-#: Tasks taken from the broker and not settled: one being read, one in the engine, two whose results are published.
-PREFETCH = 4
-#: The same for other nodes' tasks: own ones go first.
-SPILL_PREFETCH = 1
 #: Loading a model and running it for the first time takes at most this long, seconds.
 LOAD_MAX_S = 60.0
-#: A thread that shows no step for this long hangs, seconds, on top of one publish that waits for its confirm.
-STUCK_S = 30.0
-#: The loop's next beat may take this many times the slowest engine call so far.
-SLOWER = 20
-#: First engine call of a worker, seconds: nothing is known of its speed yet.
-FIRST_CALL_S = 1.0
-#: Part of the node's stop_timeout_s after which what is under way goes back to the broker.
-DRAIN_SHARE = 0.8
 
 
 def main(ctx: WorkerContext, arg: str) -> int:
@@ -61,7 +35,7 @@ def main(ctx: WorkerContext, arg: str) -> int:
         return EXIT_FATAL
     bus = open_bus(settings)
     try:
-        return InferenceWorker(ctx, bus, models).run()
+        return Pipeline(ctx, bus, models).run()
     finally:
         bus.close()
 
@@ -75,156 +49,3 @@ def load_models(settings: Settings) -> dict[str, Model]:
     if not settings.models:
         raise BadModel("models: expected at least one [[models]], found none")
     return {model.name: load_model(model.file, settings.inference.threads) for model in settings.models}
-
-
-class InferenceWorker:
-    """The work loop and its two threads."""
-
-    def __init__(self, ctx: WorkerContext, bus: Bus, models: dict[str, Model]) -> None:
-        settings = ctx.settings
-        self._ctx = ctx
-        self._bus = bus
-        self._over = threading.Event()
-        self._tally = Tally()
-        self._buffers = Buffers(settings.inference.batch, self._over)
-        for model in models.values():
-            self._buffers.add(model)
-        self._items: Items = Channel(self._over)
-        self._results: Results = Channel(self._over)
-        choice = Choice(models, WantedFile(ctx.wanted_path))
-        storage, rings = Storage(settings.pools), Rings(ctx.memory_dir)
-        self._loader = Loader(settings.node.node_id, bus, storage, rings, choice, self._buffers, ctx.clock)
-        self._publisher = Publisher(settings.node.node_id, bus, ctx.clock, self._over, self._tally)
-        self._stuck_s = STUCK_S + (settings.bus.confirm_timeout_s if settings.bus else 0.0)
-        self._slowest_s = FIRST_CALL_S
-        self._infer_ns = 0
-        #: Clip whose engine call failed, and why: its other batches are not tried.
-        self._failed: tuple[Job, str] | None = None
-        self._drain_until_s: float | None = None
-        self._shown: tuple[State, str] | None = None
-
-    def run(self) -> int:
-        """Serve until a stop is requested and what was under way is settled."""
-        self._ctx.cell.ready()
-        if not self._declare():
-            return EXIT_FATAL
-        threads = (
-            threading.Thread(target=self._loader.run, args=(self._items, self._stopping), name="loader", daemon=True),
-            threading.Thread(target=self._publisher.run, args=(self._results,), name="publisher", daemon=True),
-        )
-        for thread in threads:
-            thread.start()
-        try:
-            self._work()
-        except Cancelled:
-            log.warning("stopped with clips under way", extra={"event": "drain_cut_short"})
-        finally:
-            self._over.set()
-            for thread in threads:
-                thread.join(WAIT_S * 4)
-        self._show()
-        return EXIT_FAILED if self._loader.crashed or self._publisher.crashed else EXIT_OK
-
-    def _work(self) -> None:
-        """Run the engine until the loader has ended, then wait for the publisher.
-
-        Raises:
-            Cancelled: the drain took too long, or the publisher failed.
-        """
-        while not self._loader.done.is_set():
-            self._step(WAIT_S)
-        while self._step(0.0):
-            pass
-        self._hand_over(None)
-        while not self._publisher.done.is_set():
-            self._show()
-            self._publisher.done.wait(WAIT_S)
-
-    def _stopping(self) -> bool:
-        return self._ctx.stop.requested or self._publisher.crashed or self._over.is_set()
-
-    def _declare(self) -> bool:
-        """Make the topology and consume; retried while the broker is away.  False: it lacks what we need."""
-        queues = ((clips_queue(self._ctx.settings.node.node_id), PREFETCH), (CLIPS_SPILL, SPILL_PREFETCH))
-        while not self._ctx.stop.requested:
-            self._ctx.cell.beat()
-            try:
-                self._bus.declare()
-            except Unavailable as exc:
-                self._ctx.cell.state(State.BUS_DOWN, str(exc))
-                self._ctx.stop.wait(WAIT_S)
-                continue
-            except ConfigError as exc:
-                self._ctx.cell.state(State.BUS_DOWN, str(exc))
-                log.error("the broker cannot serve: %s", exc, extra={"event": "bad_broker"})  # noqa: TRY400
-                return False
-            for queue, prefetch in queues:
-                self._bus.consume(queue, prefetch)
-            break
-        return True
-
-    def _step(self, wait_s: float) -> bool:
-        """Handle one item; return whether there was one."""
-        self._show()
-        item = self._items.poll(wait_s)
-        match item:
-            case Batch():
-                self._infer(item)
-            case Ended() if self._failed is not None and self._failed[0] is item.job:
-                self._hand_over(Ended(item.job, "none", (), self._failed[1]))
-                self._failed = None
-            case Ended() | Alien():
-                self._hand_over(item)
-        return item is not None
-
-    def _infer(self, batch: Batch) -> None:
-        """Run the engine; a batch that it cannot run makes its clip unknown, never empty."""
-        began_s = self._ctx.clock.monotonic_s()
-        try:
-            if self._failed is None or self._failed[0] is not batch.job:
-                raw = batch.model.engine.infer(batch.frames)
-                self._hand_over(Inferred(batch.model, batch.first, raw, batch.placement))
-                self._tick(self._ctx.clock.monotonic_s() - began_s)
-        except BadModel as exc:
-            self._failed = (batch.job, str(exc))
-        finally:
-            self._buffers.give(batch.model, batch.buffer)
-
-    def _tick(self, took_s: float) -> None:
-        self._slowest_s = max(self._slowest_s, took_s * SLOWER)
-        self._infer_ns += round(took_s * 1e9)
-        self._tally.add("infer_ms", self._infer_ns // NS_PER_MS)
-        self._infer_ns %= NS_PER_MS
-
-    def _hand_over(self, item: Inferred | Ended | Alien | None) -> None:
-        self._results.put(item, self._show)
-
-    def _show(self) -> None:
-        """Beat, count, and say how it goes; end the drain when its time is over."""
-        cell, now_s = self._ctx.cell, self._ctx.clock.monotonic_s()
-        if self._moving(now_s):
-            cell.beat(allow_s=self._slowest_s if self._slowest_s > FIRST_CALL_S else None)
-        for name, count in self._tally.drain().items():
-            cell.add(name, count)
-        cell.set("lag_ms", self._publisher.lag_ms)
-        if (shown := self._state()) != self._shown:
-            cell.state(*shown)
-            self._shown = shown
-        if self._ctx.stop.requested and self._drain_until_s is None:
-            self._drain_until_s = now_s + self._ctx.settings.node.stop_timeout_s * DRAIN_SHARE
-        drained_too_long = self._drain_until_s is not None and now_s > self._drain_until_s
-        if drained_too_long or self._publisher.crashed:
-            self._over.set()
-
-    def _moving(self, now_s: float) -> bool:
-        watched = [part.alive_s for part in (self._loader, self._publisher) if not part.done.is_set()]
-        return not watched or now_s - min(watched) < self._stuck_s
-
-    def _state(self) -> tuple[State, str]:
-        if self._ctx.stop.requested:
-            return State.DRAINING, ""
-        if self._publisher.trouble:
-            return State.BUS_DOWN, self._publisher.trouble
-        if not self._bus.connected:
-            return State.BUS_DOWN, "the broker does not answer"
-        return State.RUNNING, ""
