@@ -91,8 +91,8 @@ def choose(pieces: Iterable[Piece], window: Window) -> list[Piece]:
     chosen: list[Piece] = []
     while inside:
         reach_ns = chosen[-1].end_ns if chosen else window.from_ns
-        inside = [piece for piece in inside if _adds(piece, reach_ns)]
-        near = [piece for piece in inside if piece.start_ns <= reach_ns + SEAM_NS]
+        inside = [piece for piece in inside if (_adds(piece, reach_ns) if chosen else piece.end_ns > reach_ns)]
+        near = [piece for piece in inside if piece.start_ns <= reach_ns + (SEAM_NS if chosen else 0)]
         if near:
             epoch = chosen[-1].clip.epoch if chosen else 0
             chosen.append(max(near, key=lambda piece: (piece.clip.epoch == epoch, piece.end_ns, piece.clip.epoch)))

@@ -1,0 +1,139 @@
+"""Alarms for tests: messages, a camera's clips in a pool, a bus in memory, and a desk with its surroundings."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import av
+
+from nodeagent.contract.alarm import AlarmMessage, Evidence, EvidenceBox, dedup_key
+from nodeagent.contract.clip import ClipId, clip_file_name
+from nodeagent.contract.codec import Message, encode_alarm
+from nodeagent.contract.errors import Unavailable
+from nodeagent.contract.ids import NS_PER_S
+from nodeagent.infra.bus.port import Delivery
+from nodeagent.infra.storage import Storage
+from tests.support.media import make_video
+
+#: A time on the grid of five-second clips, some minutes into 2023: long past, so that no test waits for it.
+T0 = 1_700_000_000 * NS_PER_S
+
+
+def message(**changes: Any) -> AlarmMessage:
+    """A confirmed intrusion at T0 + 15 s with a window of 20 s around it; `changes` replace fields."""
+    confirmed = changes.pop("confirmed_ns", T0 + 15 * NS_PER_S)
+    started = changes.pop("episode_started_ns", confirmed - NS_PER_S)
+    fields: dict[str, Any] = {
+        "stage": "started",
+        "node_id": "node-1",
+        "camera_id": "gate-1",
+        "epoch": 1,
+        "rule_id": "yard",
+        "rule_kind": "intrusion",
+        "zone": "北门",
+        "severity": "warning",
+        "cooldown_s": 30.0,
+        "replay_from_ns": confirmed - 10 * NS_PER_S,
+        "replay_to_ns": confirmed + 10 * NS_PER_S,
+        "evidence": Evidence(
+            sample_ns=confirmed,
+            boxes=(EvidenceBox(x1=0.2, y1=0.3, x2=0.4, y2=0.9, score=0.9, label="person", track_id=7),),
+            polygon=((0.1, 0.1), (0.9, 0.1), (0.9, 0.95)),
+            subjects=1,
+        ),
+        "timings": {"closed": confirmed + NS_PER_S, "judged": confirmed + 2 * NS_PER_S},
+    } | changes
+    key = dedup_key(fields["camera_id"], fields["rule_id"], fields["zone"], started)
+    return AlarmMessage(
+        dedup_key=fields.pop("dedup_key", key), confirmed_ns=confirmed, episode_started_ns=started, **fields
+    )
+
+
+def add_clip(
+    storage: Storage,
+    folder: Path,
+    start_ns: int,
+    seconds: float = 5.0,
+    *,
+    camera_id: str = "gate-1",
+    epoch: int = 1,
+    **video: Any,
+) -> Path:
+    """Put a finished clip into the pool, as a capture would: fragmented MP4, ticks of 1/90000 s from 0."""
+    raw = make_video(folder / f"raw-{camera_id}-{start_ns}.mp4", seconds=seconds, **video)
+    clip = ClipId(camera_id=camera_id, epoch=epoch, start_ns=start_ns)
+    place = storage.folder_for(camera_id, start_ns) / clip_file_name(clip, round(seconds * NS_PER_S))
+    options = {"movflags": "empty_moov+default_base_moof", "frag_duration": "500000"}
+    with av.open(str(raw)) as source, av.open(str(place), "w", format="mp4", options=options) as out:
+        target = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.size:
+                packet.stream = target
+                out.mux_one(packet)
+    raw.unlink()
+    return place
+
+
+def add_clips(storage: Storage, folder: Path, count: int = 8, start_ns: int = T0, **options: Any) -> list[Path]:
+    """Clips of five seconds, one after the other, with frames that count on."""
+    fps = options.get("fps", 10)
+    return [
+        add_clip(storage, folder, start_ns + i * 5 * NS_PER_S, first_number=i * 5 * fps, **options)
+        for i in range(count)
+    ]
+
+
+class MemoryBus:
+    """The part of the bus that a desk uses, for tests of the desk alone.  `later` and `nack` give back at once."""
+
+    def __init__(self) -> None:
+        self._queue: deque[Delivery] = deque()
+        self._tags = itertools.count(1)
+        self._lock = threading.Lock()
+        self.held: dict[object, Delivery] = {}
+        self.acked: list[Delivery] = []
+        self.delayed: list[tuple[Delivery, float]] = []
+        self.put_aside: list[tuple[Delivery, str]] = []
+        self.connected = True
+        self.refusing = False
+
+    def put(self, body: AlarmMessage | Message, attempt: int = 1) -> None:
+        """Publish."""
+        sent = encode_alarm(body) if isinstance(body, AlarmMessage) else body
+        self._queue.append(Delivery("alarms", "gate-1", sent, attempt, tag=next(self._tags)))
+
+    def redeliver(self) -> None:
+        """As when the consumer died: what it held comes again."""
+        for delivery in list(self.held.values()):
+            self.held.pop(delivery.tag)
+            self.put(delivery.message, delivery.attempt + 1)
+
+    def get(self, _timeout_s: float) -> Delivery | None:
+        if not self._queue:
+            return None
+        delivery = self._queue.popleft()
+        self.held[delivery.tag] = delivery
+        return delivery
+
+    def ack(self, delivery: Delivery) -> None:
+        if self.held.pop(delivery.tag, None):
+            self.acked.append(delivery)
+
+    def later(self, delivery: Delivery, delay_s: float) -> None:
+        self._confirmed()
+        if self.held.pop(delivery.tag, None):
+            self.delayed.append((delivery, delay_s))
+            self.put(delivery.message, delivery.attempt + 1)
+
+    def dead(self, delivery: Delivery, reason: str) -> None:
+        self._confirmed()
+        if self.held.pop(delivery.tag, None):
+            self.put_aside.append((delivery, reason))
+
+    def _confirmed(self) -> None:
+        if self.refusing:
+            raise Unavailable("bus: not confirmed")
