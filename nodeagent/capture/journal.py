@@ -1,0 +1,240 @@
+"""A camera's journal: which clips were closed, and which of them the broker has confirmed.  Survives kill -9.
+
+One JSON object a line in `state_dir/journal/<camera>.jsonl`:
+
+- `{"r": "epoch", "epoch": E, "started_ns": T}`: the epoch in use and the capture time of its first sample.
+- `{"r": "closed", "task": {...}, "folder": F, "last_frame_ns": T}`: the clip's file in folder F is complete; it is
+  renamed next.  Synced before the rename.
+- `{"r": "confirmed", "start_ns": T, "epoch": E}`: the broker keeps the task.  Not synced: a lost one costs one
+  announcement more.
+
+The backlog in memory is one offset per clip; tasks are read back from the file, so a broker may be away for weeks.
+All calls may come from any thread.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from nodeagent.contract.clip import ClipTask, RingRef
+from nodeagent.infra.files import sync_folder, write_atomically
+
+log = logging.getLogger(__name__)
+
+#: Lines after which the journal is rewritten with what still counts: about three hours of clips.
+COMPACT_LINES = 5000
+#: Clips whose place in the ring is remembered: more than a ring holds.
+RINGS_KEPT = 64
+
+Key = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """One finished clip.
+
+    Attributes:
+        task: its announcement.
+        folder: where its file lies, as `*.part.mp4` or already under its final name.
+        last_frame_ns: capture time of its last frame: the frame before the next clip's first.
+    """
+
+    task: ClipTask
+    folder: Path
+    last_frame_ns: int
+
+    @property
+    def key(self) -> Key:
+        """Epoch and start: what tells a camera's clips apart."""
+        return (self.task.epoch, self.task.start_ns)
+
+    def line(self) -> bytes:
+        """The record as it stands in the file."""
+        body = {"r": "closed", "task": self.task.model_dump(mode="json"), "folder": str(self.folder)}
+        return _line({**body, "last_frame_ns": self.last_frame_ns})
+
+
+def _line(record: dict[str, Any]) -> bytes:
+    return json.dumps(record, separators=(",", ":")).encode() + b"\n"
+
+
+def _parse_closed(record: dict[str, Any]) -> Closed:
+    # What the ring held then may be something else by now: a task that is read back is served from its file.
+    task = ClipTask.model_validate(record["task"]).model_copy(update={"ring": None})
+    return Closed(task, Path(record["folder"]), int(record["last_frame_ns"]))
+
+
+class Journal:
+    """One camera's journal, open for appending.
+
+    Attributes:
+        epoch: the epoch in use; 0 when the journal is new.
+        epoch_started_ns: capture time of its first sample; none before there was one.
+        last: the clip that was closed last, whatever its epoch.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the journal, and rewrite it with what still counts.
+
+        Raises:
+            OSError: the state folder cannot be written.
+        """
+        self._path = path
+        self._lock = threading.Lock()
+        self._unconfirmed: dict[Key, int] = {}
+        self._rings: dict[Key, RingRef] = {}
+        self._lines = 0
+        self.epoch = 0
+        self.epoch_started_ns: int | None = None
+        self.last: Closed | None = None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept: dict[Key, Closed] = {}
+        for record in _records(path):
+            self._replay(record, kept)
+        self._file = self._rewrite(kept)
+
+    def _replay(self, record: dict[str, Any], kept: dict[Key, Closed]) -> None:
+        kind = record["r"]
+        if kind == "epoch":
+            self.epoch, self.epoch_started_ns = int(record["epoch"]), int(record["started_ns"])
+        elif kind == "closed":
+            self.last = _parse_closed(record)
+            kept[self.last.key] = self.last
+        elif kind == "confirmed":
+            kept.pop((int(record["epoch"]), int(record["start_ns"])), None)
+
+    def _rewrite(self, kept: dict[Key, Closed]) -> int:
+        """Replace the file by one with the epoch, the last clip and the unconfirmed ones; return its descriptor."""
+        lines = []
+        if self.epoch and self.epoch_started_ns is not None:
+            lines.append(_line({"r": "epoch", "epoch": self.epoch, "started_ns": self.epoch_started_ns}))
+        if self.last is not None and self.last.key not in kept:
+            lines += [self.last.line(), self._confirmed_line(self.last.key)]
+        offset = sum(map(len, lines))
+        self._unconfirmed = {}
+        for closed in kept.values():
+            self._unconfirmed[closed.key] = offset
+            lines.append(closed.line())
+            offset += len(lines[-1])
+        write_atomically(self._path, b"".join(lines))
+        self._lines = len(lines)
+        return os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+
+    @staticmethod
+    def _confirmed_line(key: Key) -> bytes:
+        return _line({"r": "confirmed", "epoch": key[0], "start_ns": key[1]})
+
+    def begin_epoch(self, epoch: int, started_ns: int) -> None:
+        """Record a new epoch and the capture time of its first sample, durably."""
+        with self._lock:
+            self._append(_line({"r": "epoch", "epoch": epoch, "started_ns": started_ns}), sync=True)
+            self.epoch, self.epoch_started_ns = epoch, started_ns
+
+    def close_clip(self, closed: Closed) -> None:
+        """Record a finished clip durably.  From here on it will be announced, whatever happens.
+
+        Raises:
+            OSError: the state folder cannot be written; the clip counts as not closed.
+        """
+        with self._lock:
+            self._unconfirmed[closed.key] = self._append(closed.line(), sync=True)
+            self.last = closed
+            if closed.task.ring is not None:
+                self._rings[closed.key] = closed.task.ring
+            while len(self._rings) > RINGS_KEPT:
+                del self._rings[min(self._rings)]
+
+    def confirm(self, key: Key) -> None:
+        """The broker keeps this clip's task."""
+        with self._lock:
+            self._rings.pop(key, None)
+            if self._unconfirmed.pop(key, None) is None:
+                return
+            self._append(self._confirmed_line(key), sync=False)
+            if self._lines >= COMPACT_LINES and len(self._unconfirmed) < COMPACT_LINES // 2:
+                kept = {closed.key: closed for closed in self._read_unconfirmed()}
+                os.close(self._file)
+                self._file = self._rewrite(kept)
+
+    def _append(self, line: bytes, *, sync: bool) -> int:
+        offset = os.lseek(self._file, 0, os.SEEK_END)
+        try:
+            written = os.write(self._file, line)
+            if written != len(line):
+                raise OSError(28, "No space left on device", str(self._path))
+            if sync:
+                os.fsync(self._file)
+        except OSError:
+            # Half a line would swallow the next one.
+            os.ftruncate(self._file, offset)
+            raise
+        self._lines += 1
+        return offset
+
+    @property
+    def unconfirmed(self) -> int:
+        """Clips that wait for the broker."""
+        return len(self._unconfirmed)
+
+    def first_unconfirmed(self) -> Closed | None:
+        """The oldest clip that waits for the broker."""
+        with self._lock:
+            return self._read(min(self._unconfirmed)) if self._unconfirmed else None
+
+    def all_unconfirmed(self) -> list[Closed]:
+        """Every clip that waits for the broker, oldest first."""
+        with self._lock:
+            return list(self._read_unconfirmed())
+
+    def _read_unconfirmed(self) -> Iterator[Closed]:
+        for key in sorted(self._unconfirmed):
+            yield self._read(key)
+
+    def _read(self, key: Key) -> Closed:
+        closed = _parse_closed(json.loads(self._read_line(self._unconfirmed[key])))
+        ring = self._rings.get(key)
+        return closed if ring is None else replace(closed, task=closed.task.model_copy(update={"ring": ring}))
+
+    def _read_line(self, offset: int) -> bytes:
+        body = b""
+        while b"\n" not in body:
+            more = os.pread(self._file, 8192, offset + len(body))
+            if not more:
+                break
+            body += more
+        return body.partition(b"\n")[0]
+
+    def close(self) -> None:
+        """Sync and let go of the file."""
+        with self._lock:
+            os.fsync(self._file)
+            os.close(self._file)
+            sync_folder(self._path.parent)
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    """Records of a journal; lines that are none (a power cut's) are passed over and counted in the log."""
+    try:
+        body = path.read_bytes()
+    except FileNotFoundError:
+        return
+    broken = 0
+    for line in body.splitlines():
+        try:
+            record = json.loads(line)
+            if record["r"] == "closed":
+                _parse_closed(record)
+            yield record
+        except (ValueError, KeyError, TypeError, ValidationError):
+            broken += 1
+    if broken:
+        log.warning("journal %s: %d lines are no records", path.name, broken, extra={"event": "journal_broken"})

@@ -1,0 +1,80 @@
+"""Keeps a camera's account: every instant since recording began is in a clip or in the gap ledger."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from nodeagent.contract.ids import NS_PER_MS, NS_PER_S
+from nodeagent.infra.gaps import Gap, GapReason, append_gap, last_gap_end
+
+log = logging.getLogger(__name__)
+
+#: Shorter holes between two clips are the spacing of frames, not gaps, ns.
+LEAST_GAP_NS = 100 * NS_PER_MS
+#: A gap that lasts is written in pieces of this length, ns.
+PIECE_NS = 30 * NS_PER_S
+#: Pieces end this far in the past: a stream that comes back may bring frames that are older than now, ns.
+PIECE_LAG_NS = 5 * NS_PER_S
+#: Longest detail in the ledger, characters.
+_DETAIL_MAX = 200
+
+
+class Ledger:
+    """The account of one camera.
+
+    `accounted_ns` is the end of what is accounted for.  It begins at the end of the last clip or gap of the time
+    before, so a restart's gap needs no one who notices the end: it is the difference to the first new clip.
+    """
+
+    def __init__(self, state_dir: Path, camera_id: str, last_clip_end_ns: int | None, now_ns: int) -> None:
+        self._state_dir = state_dir
+        self._camera_id = camera_id
+        known = [end for end in (last_clip_end_ns, last_gap_end(state_dir, camera_id)) if end is not None]
+        self.accounted_ns = max(known, default=now_ns)
+        self._why = (GapReason.RESTART if known else GapReason.START, "")
+        self._out = True
+        self.gap_ns = 0
+
+    def outage(self, reason: GapReason, detail: str, now_ns: int) -> None:
+        """From now on nothing is recorded, for this reason, until a clip begins."""
+        if self._out and reason is not self._why[0] and now_ns - self.accounted_ns >= LEAST_GAP_NS:
+            # What has passed belongs to the reason before.
+            self.write(self.accounted_ns, now_ns, *self._why)
+        self._out = True
+        self._why = (reason, detail)
+
+    def begin(self, start_ns: int) -> None:
+        """A clip begins: what lies before it is a gap."""
+        if start_ns - self.accounted_ns >= LEAST_GAP_NS:
+            self.write(self.accounted_ns, start_ns, *self._why)
+        self._out = False
+        self._why = (GapReason.TIME_JUMP, "")
+
+    def end(self, end_ns: int) -> None:
+        """A clip ended."""
+        self.accounted_ns = max(self.accounted_ns, end_ns)
+
+    def tick(self, now_ns: int) -> None:
+        """While nothing is recorded: write the gap so far, if it is long enough."""
+        to_ns = now_ns - PIECE_LAG_NS
+        if self._out and to_ns - self.accounted_ns >= PIECE_NS:
+            self.write(self.accounted_ns, to_ns, *self._why)
+
+    def write(self, from_ns: int, to_ns: int, reason: GapReason, detail: str) -> None:
+        """Append one gap.  A ledger that cannot be written stops no recording: the disk's state shows elsewhere."""
+        try:
+            append_gap(
+                self._state_dir,
+                self._camera_id,
+                Gap(from_ns=from_ns, to_ns=to_ns, reason=reason, detail=detail[:_DETAIL_MAX]),
+            )
+        except OSError as exc:
+            log.warning("gap of camera %s not written: %s", self._camera_id, exc.strerror, extra={"event": "gap_lost"})
+            return
+        self.gap_ns += to_ns - from_ns
+        self.accounted_ns = max(self.accounted_ns, to_ns)
+        log.info(
+            "camera %s: %.1f s not recorded (%s)", self._camera_id, (to_ns - from_ns) / NS_PER_S, reason.value,
+            extra={"event": "gap", "camera": self._camera_id},
+        )

@@ -1,0 +1,268 @@
+"""Reads packets from a camera or file in a thread of its own, so that the work loop never stands still in a read.
+
+FFmpeg's errors stop here: a session ends with a `State` and one sentence.  The queue is bounded; when the work loop
+lags, the thread waits and TCP holds back the sender.
+
+What is easy to get wrong: a container must not be closed while somebody uses its streams.  The work loop closes a
+session that ended; a session that it abandons (the thread hangs in a read) is closed by its thread.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import av
+
+from nodeagent.contract.camera import StreamSpec
+from nodeagent.contract.ids import NS_PER_MS, NS_PER_S
+from nodeagent.contract.states import State
+from nodeagent.infra.clock import Clock
+from nodeagent.infra.video import ns_of
+
+#: Packets between the thread and the work loop: ten seconds at 25 frames/s while a clip is closed on a slow disk.
+QUEUE_PACKETS = 256
+#: How long opening may take, seconds: a camera behind a slow NVR.
+OPEN_TIMEOUT_S = 10.0
+#: Packets that were read in less than this came out of a buffer, not from the camera as it made them, seconds.
+BUFFERED_READ_S = 0.005
+#: The first packets are held until the buffer of the opening is empty, at most so many.
+HELD_PACKETS = 250
+#: A file that lags behind its own pace by more than this goes on from now instead of catching up, ns.
+PACE_SLACK_NS = NS_PER_S
+#: How long a wait may last before the thread looks whether it was abandoned, seconds.
+_LOOK_S = 0.25
+
+#: States by FFmpeg's error; the first that matches counts.
+STATE_OF: tuple[tuple[type[Exception], State], ...] = (
+    (av.HTTPUnauthorizedError, State.AUTH_FAILED),
+    (av.HTTPForbiddenError, State.AUTH_FAILED),
+    (av.InvalidDataError, State.BAD_STREAM),
+    (av.DecoderNotFoundError, State.BAD_STREAM),
+    (av.DemuxerNotFoundError, State.BAD_STREAM),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The source delivers video."""
+
+    stream: av.VideoStream
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """One packet; `arrival_ns` is the wall clock when the camera sent it, as well as it can be known."""
+
+    packet: av.Packet[av.VideoStream]
+    arrival_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The session is over; `State.SOURCE_ENDED` for a file at its end."""
+
+    state: State
+    detail: str
+
+
+Event = Opened | Arrived | Ended
+
+
+def cause_of(exc: Exception) -> tuple[State, str]:
+    """State and sentence for FFmpeg's error.  Its own text may hold the URL with the password, so that is left out."""
+    state = next((state for kind, state in STATE_OF if isinstance(exc, kind)), State.SOURCE_DOWN)
+    text = getattr(exc, "strerror", None) or type(exc).__name__
+    return state, str(text)
+
+
+def time_of(packet: av.Packet[av.VideoStream]) -> int | None:
+    """The packet's presentation time by the stream's own clock, ns; by its decoding time when it has none."""
+    stamp = packet.pts if packet.pts is not None else packet.dts
+    return None if stamp is None else ns_of(stamp, packet.time_base)
+
+
+class Session:
+    """One attempt to read a source, from opening to its end.
+
+    `pace=False` delivers a file as fast as it is taken, with arrival times as if it were paced (for benchmarks).
+    """
+
+    def __init__(self, spec: StreamSpec, stall_timeout_s: float, clock: Clock, *, pace: bool = True) -> None:
+        self._spec = spec
+        self._stall_timeout_s = stall_timeout_s
+        self._clock = clock
+        self._pace = pace
+        self._queue: queue.Queue[Event] = queue.Queue(QUEUE_PACKETS)
+        self._abandoned = threading.Event()
+        self._container: av.container.InputContainer | None = None
+        self._thread = threading.Thread(target=self._run, name="source", daemon=True)
+
+    def start(self) -> None:
+        """Begin to open the source."""
+        self._thread.start()
+
+    def get(self, timeout_s: float) -> Event | None:
+        """The next event; None after `timeout_s`."""
+        try:
+            return self._queue.get(timeout=timeout_s) if timeout_s > 0 else self._queue.get_nowait()
+        except queue.Empty:
+            return None
+
+    def close(self) -> None:
+        """The work loop uses no stream of this session any more.  Does not wait for a read that hangs."""
+        self._abandoned.set()
+
+    def _put(self, event: Event) -> bool:
+        while not self._abandoned.is_set():
+            try:
+                self._queue.put(event, timeout=_LOOK_S)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def _run(self) -> None:
+        try:
+            end = self._read()
+        except (av.FFmpegError, OSError, ValueError) as exc:
+            end = Ended(*cause_of(exc))
+        self._put(end)
+        # The work loop may still use the streams of packets in the queue.
+        self._abandoned.wait()
+        if self._container is not None:
+            self._container.close()
+
+    def _read(self) -> Ended:
+        self._container = container = self._open()
+        if not container.streams.video:
+            return Ended(State.NO_VIDEO, "the source carries no video track")
+        stream = container.streams.video[0]
+        if not self._put(Opened(stream)):
+            return Ended(State.SOURCE_DOWN, "abandoned")
+        if self._spec.is_file:
+            return self._read_file(container, stream)
+        for arrived in settled(self._timed(container, stream)):
+            if not self._put(arrived):
+                break
+        return Ended(State.SOURCE_DOWN, "the source closed the connection")
+
+    def _open(self) -> av.container.InputContainer:
+        url = self._spec.url.get_secret_value()
+        if self._spec.is_file:
+            return av.open(file_path(url))
+        # Without fpsprobesize FFmpeg reads a second of video to guess the frame rate, which nothing here uses.
+        options = {"rtsp_transport": self._spec.transport, "fpsprobesize": "0"}
+        return av.open(url, options=options, timeout=(OPEN_TIMEOUT_S, self._stall_timeout_s))
+
+    def _timed(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[tuple[Arrived, bool]]:
+        """Packets as they arrive, and whether each came out of a buffer.  An empty packet ends a stream."""
+        asked_s = self._clock.monotonic_s()
+        for packet in container.demux(stream):
+            if packet.size == 0 or self._abandoned.is_set():
+                return
+            buffered = self._clock.monotonic_s() - asked_s < BUFFERED_READ_S
+            yield Arrived(packet, self._clock.wall_ns()), buffered
+            asked_s = self._clock.monotonic_s()
+
+    def _read_file(self, container: av.container.InputContainer, stream: av.VideoStream) -> Ended:
+        pacer = Pacer(self._clock.wall_ns())
+        while True:
+            delivered = 0
+            for packet in container.demux(stream):
+                if packet.size == 0:
+                    continue
+                due_ns = pacer.due_ns(packet)
+                if self._pace:
+                    self._sleep_until(due_ns, pacer)
+                if not self._put(Arrived(packet, due_ns)):
+                    return Ended(State.SOURCE_DOWN, "abandoned")
+                delivered += 1
+            if not delivered:
+                return Ended(State.BAD_STREAM, "the file holds no packets of video")
+            if not self._spec.loop:
+                return Ended(State.SOURCE_ENDED, "the file is at its end")
+            container.seek(0)
+            pacer.again()
+
+    def _sleep_until(self, due_ns: int, pacer: Pacer) -> None:
+        while not self._abandoned.is_set():
+            left_ns = due_ns - self._clock.wall_ns()
+            if left_ns < -PACE_SLACK_NS:
+                pacer.late(-left_ns)
+            if left_ns <= 0:
+                return
+            time.sleep(min(left_ns / NS_PER_S, _LOOK_S))
+
+
+class Pacer:
+    """When each packet of a file is due; a file that starts again goes on where it ended.  Pure."""
+
+    def __init__(self, start_ns: int) -> None:
+        self._zero_ns = start_ns
+        self._first_ns: int | None = None
+        self._end_ns = start_ns
+        self._last_ns = start_ns
+
+    def due_ns(self, packet: av.Packet[av.VideoStream]) -> int:
+        """Wall clock at which a live source would have sent this packet."""
+        time_ns = time_of(packet)
+        if time_ns is None:
+            return self._last_ns
+        if self._first_ns is None:
+            self._first_ns = time_ns
+        due_ns = self._zero_ns + time_ns - self._first_ns
+        length_ns = 40 * NS_PER_MS if not packet.duration else ns_of(packet.duration, packet.time_base)
+        self._end_ns = max(self._end_ns, due_ns + length_ns)
+        self._last_ns = due_ns
+        return due_ns
+
+    def again(self) -> None:
+        """The file starts again."""
+        self._zero_ns, self._first_ns = self._end_ns, None
+
+    def late(self, by_ns: int) -> None:
+        """The reader cannot keep the pace: all that follows is due later."""
+        self._zero_ns += by_ns
+        self._end_ns += by_ns
+
+
+def file_path(url: str) -> str:
+    """Path of a file source."""
+    parts = urlsplit(url)
+    return unquote(parts.path) if parts.scheme == "file" else str(Path(url))
+
+
+def settled(timed: Iterator[tuple[Arrived, bool]], held_most: int = HELD_PACKETS) -> Iterator[Arrived]:
+    """Correct the arrival times of the packets that opening had buffered.
+
+    They came all at once; the least difference between arrival and time stamp says when each of them was really sent.
+    """
+    held: list[Arrived] = []
+    for arrived, buffered in timed:
+        held.append(arrived)
+        if not buffered or len(held) >= held_most:
+            break
+    yield from _spread(held)
+    yield from (arrived for arrived, _ in timed)
+
+
+def _spread(held: list[Arrived]) -> Iterator[Arrived]:
+    times = [time_of(arrived.packet) for arrived in held]
+    offsets = [arrived.arrival_ns - t for arrived, t in zip(held, times, strict=True) if t is not None]
+    if not offsets:
+        yield from held
+        return
+    offset_ns = min(offsets)
+    known = [None if t is None else t + offset_ns for t in times]
+    after = min(t for t in known if t is not None)
+    for arrived, time_ns in zip(held, known, strict=True):
+        yield Arrived(arrived.packet, time_ns if time_ns is not None else after)
+
+
+MakeSession = Callable[[], Session]
