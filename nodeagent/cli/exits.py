@@ -8,11 +8,13 @@ from enum import IntEnum
 class ExitCode(IntEnum):
     """What a command tells the shell."""
 
-    #: Done; for `status`: all is well.
+    #: Done.  `status`: all is well.  `run`: stopped and drained.
     OK = 0
-    #: For `status`: problems exist.  For others: not done, the message says why.
+    #: `status`: problems exist.  `run`: not every child drained in time.  Others: not done, the message says why.
     PROBLEMS = 1
     #: The configuration or the command line is wrong; every fault was printed.
     USAGE = 2
     #: No agent is running on this state folder.
     NOT_RUNNING = 3
+    #: `run`: another agent works on this state folder.
+    ALREADY_RUNNING = 4

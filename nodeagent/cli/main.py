@@ -49,5 +49,6 @@ class _Commands(click.Group):
 def main() -> None:
     """Turn this server's cameras into alarms that are delivered exactly once.
 
-    Exit codes: 0 done or all well, 1 problems, 2 faulty configuration or usage, 3 no agent is running.
+    Exit codes: 0 done or all well, 1 problems, 2 faulty configuration or usage, 3 no agent is running, 4 another agent
+    is running already.
     """

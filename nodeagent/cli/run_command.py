@@ -7,7 +7,9 @@ from pathlib import Path
 
 import click
 
-from nodeagent.cli.config_option import config_option, read_or_exit
+from nodeagent.cli.config_option import config_option, print_faults, read_or_exit
+from nodeagent.cli.exits import ExitCode
+from nodeagent.contract.errors import ConfigError
 from nodeagent.supervisor import daemon
 
 
@@ -18,6 +20,14 @@ def run(config: Path) -> None:
 
     TERM and INT drain and stop it.  HUP reads the file again and starts, stops or changes only the cameras that differ;
     a faulty file changes nothing.
+
+    Exit code: 0 drained, 1 not every child drained, 2 faulty configuration, 4 another agent works on the state folder.
     """
     settings = read_or_exit(config)
-    sys.exit(daemon.run(settings, config.resolve()))
+    try:
+        code = daemon.run(settings, config.resolve())
+    except ConfigError as exc:
+        # What only shows on this machine, such as a state folder whose path is too long for a socket.
+        print_faults(config, exc)
+        code = ExitCode.USAGE
+    sys.exit(code)
