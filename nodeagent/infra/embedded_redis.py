@@ -53,12 +53,14 @@ class EmbeddedRedis:
         self.socket_path = folder / "redis.sock"
         self._pid_path = folder / "redis.pid"
         self._process: subprocess.Popen[bytes] | None = None
-        self._client = redis.Redis.from_url(
-            f"unix://{self.socket_path}",
-            protocol=2,
-            socket_timeout=ANSWER_TIMEOUT_S,
-            socket_connect_timeout=ANSWER_TIMEOUT_S,
-        )
+        # As one mapping: the published types of the client do not know `protocol`.
+        options: dict[str, Any] = {
+            "unix_socket_path": str(self.socket_path),
+            "protocol": 2,
+            "socket_timeout": ANSWER_TIMEOUT_S,
+            "socket_connect_timeout": ANSWER_TIMEOUT_S,
+        }
+        self._client = redis.Redis(**options)
 
     def start(self, keep_fd: int) -> None:
         """Start the server; returns before it answers.

@@ -10,6 +10,7 @@ import random
 import signal
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from typing import assert_never
 
 from nodeagent.contract.errors import AgentError, Unavailable
@@ -27,6 +28,9 @@ from nodeagent.supervisor.orders import OrderMaker
 from nodeagent.supervisor.roster import Want
 
 log = logging.getLogger(__name__)
+
+#: Killed processes are gone within milliseconds unless a dead disk holds them, seconds.
+END_WAIT_S = 5.0
 
 
 @dataclass(slots=True)
@@ -120,6 +124,14 @@ class Children:
         for child in self._children.values():
             if child.running is not None:
                 self._kill(child, why)
+
+    def end(self) -> None:
+        """Leave no process behind, however the loop ended; does nothing after a drain."""
+        for running in self.running():
+            running.send(signal.SIGKILL)
+        until_s = self._clock.monotonic_s() + END_WAIT_S
+        while (running_now := self.running()) and self._clock.monotonic_s() < until_s:
+            self.reap(fd for fd in wait([running.pidfd for running in running_now], END_WAIT_S) if isinstance(fd, int))
 
     def _spawn(self, want: Want) -> None:
         child = self._children.get(want.name)

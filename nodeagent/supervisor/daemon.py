@@ -91,12 +91,15 @@ def _with_life(
     notifier = Notifier(os.environ)
     starter = Starter(preload)
     life = start_life(lock)
+    children: Children | None = None
     try:
         children, orders = _children(settings, kinds, starter, life, clock)
         lock.note(life.path.name)
         source = TomlCameras(config_path, settings)
         return Loop(settings, source, children, starter, orders, kinds, inbox, notifier, clock).run()
     finally:
+        if children is not None:
+            children.end()
         starter.close()
         life.remove()
         notifier.close()
