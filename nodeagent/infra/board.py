@@ -179,8 +179,7 @@ class BoardCell:
         words, own = self._words, self.holds(name, kind)
         with self._writing(at.W_OWNER_LOCK):
             if not own:
-                # `used` is set last: a supervisor killed before that leaves a free cell.
-                words[at.W_USED] = 0
+                # The cell is free now and `used` is set last: a supervisor killed before that leaves it free.
                 for word in range(at.W_KIND, at.W_COUNTERS + at.COUNTERS_MAX):
                     if word != at.W_STATE_LOCK:
                         words[word] = 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -252,6 +254,35 @@ def test_texts_are_never_torn_under_a_busy_writer(tmp_path: Path, board: Board) 
         os.waitpid(pid, 0)
 
 
+def test_a_beat_never_shows_the_older_time_with_the_smaller_allowance(board: Board, clock: HandClock) -> None:
+    cell = board.claim("inference:0", Kind.INFERENCE)
+    stored: list[int] = []
+
+    class Recorder(dict[int, int]):
+        def __setitem__(self, word: int, value: int) -> None:
+            stored.append(word)
+            super().__setitem__(word, value)
+
+    recorder = Recorder({at.W_ALLOW_MS: 5_000, at.W_BEAT_NS: 1})
+    cell._words = recorder  # type: ignore[assignment]
+    cell.beat(allow_s=30)
+    assert stored == [at.W_ALLOW_MS, at.W_BEAT_NS]
+    stored.clear()
+    cell.beat(allow_s=1)
+    cell.beat()
+    assert stored == [at.W_BEAT_NS, at.W_ALLOW_MS] * 2
+
+
+@pytest.fixture
+def hasty_threads() -> Iterator[None]:
+    """Let threads change places after almost every step."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.usefixtures("hasty_threads")
 def test_threads_of_one_worker_lose_no_count(board: Board) -> None:
     cell = board.claim("judge:0", Kind.JUDGE)
     threads = [threading.Thread(target=lambda: [cell.add("clips") for _ in range(5_000)]) for _ in range(4)]
