@@ -10,6 +10,7 @@ from nodeagent.inference.description import VERSION_DIGITS, ModelDescription, re
 from nodeagent.inference.engine import Engine
 from nodeagent.inference.onnx_engine import OnnxEngine, file_sha256
 from nodeagent.inference.postprocess import BoxFinder
+from nodeagent.infra.settings.sections import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,17 @@ def load_model(path: Path, threads: int) -> Model:
         BadModel: it cannot serve; names the file, the field, what was expected and what was found.
     """
     return _load(path, threads)[0]
+
+
+def load_models(settings: Settings) -> dict[str, Model]:
+    """Every configured model by its name under `[[models]]`, in the configuration's order.
+
+    Raises:
+        BadModel: there is none, or one of them cannot serve.
+    """
+    if not settings.models:
+        raise BadModel("models: expected at least one [[models]], found none")
+    return {model.name: load_model(model.file, settings.inference.threads) for model in settings.models}
 
 
 def check_model(path: Path) -> ModelInfo:

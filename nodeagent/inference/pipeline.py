@@ -18,7 +18,19 @@ from nodeagent.inference.loader import Items, Loader
 from nodeagent.inference.model import Model
 from nodeagent.inference.publisher import Publisher, Results
 from nodeagent.inference.rings import Rings
-from nodeagent.inference.work import WAIT_S, Alien, Batch, Buffers, Cancelled, Channel, Ended, Inferred, Job, Tally
+from nodeagent.inference.work import (
+    WAIT_S,
+    Alien,
+    Batch,
+    Buffers,
+    Cancelled,
+    Channel,
+    Ended,
+    Inferred,
+    Job,
+    Last,
+    Tally,
+)
 from nodeagent.infra.bus.port import Bus
 from nodeagent.infra.bus.topology import CLIPS_SPILL, clips_queue
 from nodeagent.infra.storage import Storage
@@ -102,7 +114,7 @@ class Pipeline:
             self._step(WAIT_S)
         while self._step(0.0):
             pass
-        self._hand_over(None)
+        self._hand_over(Last())
         while not self._publisher.done.is_set():
             self._show()
             self._publisher.done.wait(WAIT_S)
@@ -166,7 +178,7 @@ class Pipeline:
         self._tally.add("infer_ms", self._infer_ns // NS_PER_MS)
         self._infer_ns %= NS_PER_MS
 
-    def _hand_over(self, item: Inferred | Ended | Alien | None) -> None:
+    def _hand_over(self, item: Inferred | Ended | Alien | Last) -> None:
         self._results.put(item, self._show)
 
     def _show(self) -> None:

@@ -17,7 +17,7 @@ from nodeagent.contract.codec import Message, encode_detections
 from nodeagent.contract.detections import DETECTION_DTYPE, ClipDetections, DetectionsHeader, Rows
 from nodeagent.contract.errors import Refused, Unavailable
 from nodeagent.contract.ids import NS_PER_MS
-from nodeagent.inference.work import Alien, Cancelled, Channel, Ended, Inferred, Tally
+from nodeagent.inference.work import Alien, Cancelled, Channel, Ended, Inferred, Last, Tally
 from nodeagent.infra.bus.port import Bus
 from nodeagent.infra.bus.topology import DETECTIONS
 from nodeagent.infra.clock import Clock
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 RETRY_MIN_S = 0.2
 RETRY_MAX_S = 5.0
 
-Results = Channel[Inferred | Ended | Alien | None]
+Results = Channel[Inferred | Ended | Alien | Last]
 
 
 def detections_of(ended: Ended, rows: Rows, done_ns: int) -> ClipDetections:
@@ -89,9 +89,9 @@ class Publisher:
         self.crashed = False
 
     def run(self, results: Results) -> None:
-        """Serve until None comes, or until the worker ends."""
+        """Serve until `Last` comes, or until the worker ends."""
         try:
-            while (item := results.take(self.alive)) is not None:
+            while not isinstance(item := results.take(self.alive), Last):
                 match item:
                     case Inferred():
                         self._collect(item)

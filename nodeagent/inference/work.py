@@ -108,6 +108,11 @@ class Alien:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Last:
+    """Nothing comes after this."""
+
+
 class Cancelled(Exception):
     """The worker ends now; what is under way goes back to the broker."""
 

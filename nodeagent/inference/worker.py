@@ -8,10 +8,9 @@ import cv2
 
 from nodeagent.contract.errors import BadModel
 from nodeagent.contract.states import State
-from nodeagent.inference.model import Model, load_model
+from nodeagent.inference.model import load_models
 from nodeagent.inference.pipeline import Pipeline
 from nodeagent.infra.bus.connect import open_bus
-from nodeagent.infra.settings.sections import Settings
 from nodeagent.infra.worker import EXIT_FATAL, WorkerContext
 
 log = logging.getLogger(__name__)
@@ -38,14 +37,3 @@ def main(ctx: WorkerContext, arg: str) -> int:
         return Pipeline(ctx, bus, models).run()
     finally:
         bus.close()
-
-
-def load_models(settings: Settings) -> dict[str, Model]:
-    """Every configured model by its name under `[[models]]`, in the configuration's order.
-
-    Raises:
-        BadModel: there is none, or one of them cannot serve.
-    """
-    if not settings.models:
-        raise BadModel("models: expected at least one [[models]], found none")
-    return {model.name: load_model(model.file, settings.inference.threads) for model in settings.models}

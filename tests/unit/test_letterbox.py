@@ -30,9 +30,7 @@ def i420(width: int, height: int, bgr: tuple[int, int, int]) -> np.ndarray:
         ((4000, 2), "centre", Placement(0, 207, 416, 2)),
     ],
 )
-def test_picture_is_placed_as_large_as_it_fits(
-    source: tuple[int, int], letterbox: str, expected: Placement
-) -> None:
+def test_picture_is_placed_as_large_as_it_fits(source: tuple[int, int], letterbox: str, expected: Placement) -> None:
     assert place(*source, described(letterbox=letterbox)) == expected
 
 

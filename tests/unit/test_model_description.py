@@ -103,7 +103,7 @@ def test_every_fault_of_a_description_is_told(tmp_path: Path) -> None:
 def test_a_file_that_is_no_model(tmp_path: Path, body: bytes) -> None:
     path = marker_model(tmp_path)
     (tmp_path / "markers.onnx").write_bytes(body)
-    with pytest.raises(BadModel, match="markers.onnx: "):
+    with pytest.raises(BadModel, match=r"markers\.onnx: "):
         check_model(path)
 
 
