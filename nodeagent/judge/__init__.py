@@ -1,0 +1,1 @@
+"""Detections to alarms: tracker, zones, rules, episodes.  All but `worker` and `store` is pure."""

@@ -1,0 +1,150 @@
+"""Puts clips of one camera back into their order, and says when one is missing.
+
+Pure.  The broker promises no order.  Clips of an epoch carry numbers without holes, so a clip is due when its number
+is the next one.  When a *later* clip is here and the next one is not, a wait starts; when it is over, the hole is a
+gap.  The wait runs on `served_s`, a clock that stands still while the bus is away (`ServedClock`): what cannot arrive
+must not be declared missing.
+
+Between two epochs there is no number that tells whether the older one is complete.  If its newest clip does not reach
+the younger one's beginning, the younger one waits a little for what its predecessor may still send.
+
+Clips that wait here are unsettled on the bus: they are no part of a snapshot, and come again after a kill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, Generic, TypeVar
+
+from nodeagent.contract.detections import ClipDetections
+from nodeagent.contract.ids import NS_PER_S
+
+#: How long a new epoch waits for clips of the one before, seconds: a spilled clip takes 8 s in its queue, 2 s of work.
+HANDOVER_WAIT_S: Final = 10.0
+#: An older epoch whose newest clip ends this close to the new one's beginning is complete, seconds.
+HANDOVER_SLACK_S: Final = 2.0
+#: An older epoch that ended longer ago than this sends nothing any more, seconds.
+HANDOVER_SPAN_S: Final = 60.0
+
+Token = TypeVar("Token")
+
+
+class ServedClock:
+    """Seconds during which the bus was there."""
+
+    def __init__(self) -> None:
+        self.served_s = 0.0
+        self._last_s: float | None = None
+
+    def tick(self, now_s: float, connected: bool) -> float:
+        """Advance to monotonic time `now_s`; `connected`: whether the bus answers now."""
+        if self._last_s is not None and connected:
+            self.served_s += now_s - self._last_s
+        self._last_s = now_s if connected else None
+        return self.served_s
+
+
+@dataclass(slots=True)
+class Held(Generic[Token]):
+    """A clip that waits, with the deliveries that brought it."""
+
+    clip: ClipDetections
+    tokens: list[Token]
+    since_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ready(Generic[Token]):
+    """A clip whose turn it is.
+
+    Attributes:
+        missing: numbers before it that are declared missing, first and last; None: none.
+    """
+
+    clip: ClipDetections
+    tokens: tuple[Token, ...]
+    missing: tuple[int, int] | None = None
+
+
+@dataclass(slots=True)
+class Progress:
+    """What the judge remembers of an epoch; part of the snapshot.
+
+    Attributes:
+        started_ns: capture time of the epoch's first sample.
+        next_seq: number of the clip that is due; None: not known, because no state survived.
+        end_ns: capture time at which the newest judged clip ended; 0: none was.
+    """
+
+    started_ns: int
+    next_seq: int | None = 0
+    end_ns: int = 0
+
+
+@dataclass(slots=True)
+class Reorder(Generic[Token]):
+    """The waiting clips of one camera, by epoch, then by number and start: the number alone is no identity."""
+
+    wait_s: float
+    held: dict[int, dict[tuple[int, int], Held[Token]]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return sum(len(clips) for clips in self.held.values())
+
+    def add(self, clip: ClipDetections, token: Token, served_s: float) -> None:
+        """Take a clip that was not judged yet.  One that is here already only adds its delivery."""
+        clips = self.held.setdefault(clip.header.epoch, {})
+        key = (clip.header.clip_seq, clip.header.start_ns)
+        if key in clips:
+            clips[key].tokens.append(token)
+        else:
+            clips[key] = Held(clip, [token], served_s)
+
+    def ready(self, epochs: dict[int, Progress], served_s: float) -> Iterator[Ready[Token]]:
+        """Yield clips whose turn it is, oldest epoch first.
+
+        The caller judges each one, which moves `epochs` on, before it asks for the next.
+        """
+        while self.held:
+            epoch = min(self.held)
+            clips = self.held[epoch]
+            if not clips:
+                del self.held[epoch]
+                continue
+            ready = self._next_of(epoch, epochs, served_s)
+            if ready is None:
+                return
+            yield ready
+
+    def _next_of(self, epoch: int, epochs: dict[int, Progress], served_s: float) -> Ready[Token] | None:
+        clips, progress = self.held[epoch], epochs[epoch]
+        key = min(clips)
+        seq, first = key[0], clips[key]
+        if not progress.end_ns and self._predecessor_may_send(epoch, epochs, served_s):
+            return None
+        due = progress.next_seq
+        missing = None
+        if due is None or seq > due:
+            # The oldest of the later clips started the wait.
+            if seq > 0 and served_s - min(held.since_s for held in clips.values()) < self.wait_s:
+                return None
+            missing = (due, seq - 1) if due is not None else None
+        del clips[key]
+        return Ready(first.clip, tuple(first.tokens), missing)
+
+    def _predecessor_may_send(self, epoch: int, epochs: dict[int, Progress], served_s: float) -> bool:
+        older = [known for known in epochs if known < epoch]
+        if not older:
+            return False
+        silence_s = (epochs[epoch].started_ns - epochs[max(older)].end_ns) / NS_PER_S
+        if not HANDOVER_SLACK_S < silence_s < HANDOVER_SPAN_S:
+            return False
+        since_s = min(held.since_s for held in self.held[epoch].values())
+        return served_s - since_s < min(HANDOVER_WAIT_S, self.wait_s)
+
+    def tokens(self) -> Iterator[Token]:
+        """The deliveries of everything that waits."""
+        for clips in self.held.values():
+            for held in clips.values():
+                yield from held.tokens
