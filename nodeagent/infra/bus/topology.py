@@ -17,6 +17,8 @@ CLIPS_SPILL = "clips.spill"
 DETECTIONS = "detections"
 DETECTIONS_LATE = "detections.late"
 ALARMS = "alarms"
+#: Everything that may be published to.
+EXCHANGES = (CLIPS, CLIPS_SPILL, DETECTIONS, DETECTIONS_LATE, ALARMS)
 #: Ending of the queue that keeps what a consumer of `<queue>` put aside.
 DEAD_SUFFIX = ".dead"
 
@@ -24,6 +26,10 @@ DEAD_SUFFIX = ".dead"
 CLIPS_TTL_S = 8.0
 #: Detections that wait longer are looked at by any judge, which sends them to the camera's present owner, seconds.
 DETECTIONS_TTL_S = 30.0
+#: Messages that one queue may hold before publishing to it is refused: over an hour of a hundred cameras' clips.  On
+#: Redis they lie in memory, so it holds fewer.
+MAX_WAITING = 100_000
+MAX_WAITING_IN_MEMORY = 20_000
 #: Delays of `Bus.later`, seconds.  A longer wish takes the longest.
 RETRY_DELAYS_S = (1, 5, 30, 300)
 
@@ -43,9 +49,14 @@ def detections_queue(node_id: str, shard: int) -> str:
     return f"{DETECTIONS}.{node_id}.{shard}"
 
 
+def kind_of(queue: str) -> str:
+    """Which kind of message a queue holds: `clips`, `detections` or `alarms`."""
+    return queue.split(".", 1)[0]
+
+
 def dead_queue(queue: str) -> str:
     """Where a consumer of `queue` puts what it cannot use: one per kind of message, for all nodes."""
-    return queue.split(".", 1)[0] + DEAD_SUFFIX
+    return kind_of(queue) + DEAD_SUFFIX
 
 
 def retry_delay_s(wish_s: float) -> int:

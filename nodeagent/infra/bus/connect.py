@@ -1,0 +1,20 @@
+"""Which bus the configuration asks for."""
+
+from __future__ import annotations
+
+from nodeagent.infra.bus.port import Bus
+from nodeagent.infra.bus.streams import StreamsBus
+from nodeagent.infra.bus.topology import Node
+from nodeagent.infra.settings.sections import Settings
+
+
+def open_bus(settings: Settings) -> Bus:
+    """RabbitMQ when `[bus]` is given, else Redis Streams; returns at once, connecting goes on in the background.
+
+    Call it in the process that uses the bus, after any fork.
+
+    Raises:
+        ConfigError: the URL cannot be used.
+    """
+    node = Node(settings.node.node_id, settings.judge.shards)
+    return StreamsBus(settings.redis_url, node)
