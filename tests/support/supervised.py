@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from nodeagent.infra.settings.loader import load_settings
+from nodeagent.infra.settings.sections import Settings
 from tests.support.agent import Agent
 from tests.support.eventually import eventually
 
@@ -31,6 +33,12 @@ class Supervised(Agent):
     def __init__(self, folder: Path, config: str, environment: dict[str, str] | None = None) -> None:
         super().__init__(folder, config)
         self._environment = environment or {}
+        self._settings = load_settings(self.config_path)
+
+    @property
+    def settings(self) -> Settings:
+        """Its configuration as it was at first: a test may make the file faulty."""
+        return self._settings
 
     def start(self) -> None:
         """Start it; returns at once."""

@@ -84,4 +84,5 @@ def _note(ctx: WorkerContext, line: str) -> None:
 
 if __name__ == "__main__":
     config = Path(sys.argv[1])
-    sys.exit(daemon.supervise(load_settings(config), config, WORKER_KINDS, "tests.support.workers"))
+    preload = os.environ.get("TEST_PRELOAD", "tests.support.workers")
+    sys.exit(daemon.supervise(load_settings(config), config, WORKER_KINDS, preload))
