@@ -7,6 +7,6 @@ built this way: docs/adr/0002-ring.md.
 
 from nodeagent.ring.folder import ring_path
 from nodeagent.ring.reader import RingReader
-from nodeagent.ring.writer import RingWriter
+from nodeagent.ring.writer import RingWriter, forget_rings
 
-__all__ = ["RingReader", "RingWriter", "ring_path"]
+__all__ = ["RingReader", "RingWriter", "forget_rings", "ring_path"]

@@ -140,6 +140,22 @@ class RingWriter:
         return head + 1 if lock == layout.whole(head) else head
 
 
+def forget_rings(memory_dir: Path, camera_id: str) -> None:
+    """Remove the rings of a camera that this node serves no more; a writer that still holds one is fenced.
+
+    The memory goes back when the last reader lets go of it.
+
+    Raises:
+        Unavailable: the folder cannot be changed.
+    """
+    if not folder.rings_folder(memory_dir).is_dir():
+        return
+    try:
+        _clear(memory_dir, camera_id, folder.generations(memory_dir, camera_id))
+    except OSError as exc:
+        raise Unavailable(f"ring of {camera_id}: {exc.strerror} in {memory_dir}") from exc
+
+
 def _open(wanted: _Wanted, clock: Clock) -> RingWriter:
     """Adopt or make, then clear away.
 
@@ -152,7 +168,7 @@ def _open(wanted: _Wanted, clock: Clock) -> RingWriter:
         # generation must not find today's frames under that number.
         generation = max([clock.wall_ns() // NS_PER_MS, *(number + 1 for number in known)])
         writer = _make_with_room(wanted, generation, known)
-    _clear(wanted, [number for number in known if number != writer.generation])
+    _clear(wanted.memory_dir, wanted.camera_id, [number for number in known if number != writer.generation])
     return writer
 
 
@@ -187,7 +203,7 @@ def _make_with_room(wanted: _Wanted, generation: int, known: list[int]) -> RingW
     except OSError as exc:
         if not known or exc.errno not in _SHORT_OF_MEMORY:
             raise
-        _clear(wanted, known)
+        _clear(wanted.memory_dir, wanted.camera_id, known)
         return _make(wanted, generation)
 
 
@@ -220,17 +236,17 @@ def _make(wanted: _Wanted, generation: int) -> RingWriter:
     return writer
 
 
-def _clear(wanted: _Wanted, stale: list[int]) -> None:
-    """Remove older rings of the camera, telling a writer that still holds one to stop, and what was never finished."""
+def _clear(memory_dir: Path, camera_id: str, stale: list[int]) -> None:
+    """Remove rings of the camera, telling a writer that still holds one to stop, and what was never finished."""
     for generation in stale:
-        path = folder.ring_path(wanted.memory_dir, wanted.camera_id, generation)
-        _fence(path, generation, wanted.epoch)
+        path = folder.ring_path(memory_dir, camera_id, generation)
+        _fence(path, generation)
         path.unlink(missing_ok=True)
-    for path in folder.unfinished(wanted.memory_dir, wanted.camera_id):
+    for path in folder.unfinished(memory_dir, camera_id):
         path.unlink(missing_ok=True)
 
 
-def _fence(path: Path, generation: int, epoch: int) -> None:
+def _fence(path: Path, generation: int) -> None:
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -241,5 +257,4 @@ def _fence(path: Path, generation: int, epoch: int) -> None:
         return
     finally:
         os.close(fd)
-    mapped.words[layout.H_EPOCH] = max(epoch, mapped.words[layout.H_EPOCH])
     mapped.words[layout.H_TURN] += 1

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -232,26 +234,51 @@ def test_a_writer_killed_inside_a_write_blocks_nobody(board: Board, lock_word: i
     assert (shown.pid, shown.restarts, shown.detail) == (6, 1, "again")
 
 
-def test_texts_are_never_torn_under_a_busy_writer(tmp_path: Path, board: Board) -> None:
-    cell = board.claim("capture:a", Kind.CAPTURE)
-    cell.state(State.CAPTURING, "0" * 200)
+@contextmanager
+def busy_writer(path: Path, index: int) -> Iterator[None]:
+    """A process that changes state and detail as fast as it can; killed at the end, wherever it is."""
     pid = os.fork()
     if pid == 0:
-        child = Board.open(tmp_path / "board").cell(cell.index)
+        child = Board.open(path).cell(index)
         while True:
             for digit in "0123456789":
                 child.state(State.CAPTURING if digit < "5" else State.STALLED, digit * 200)
     try:
-        seen = set()
+        yield
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def test_texts_are_never_torn_under_a_busy_writer(tmp_path: Path, board: Board) -> None:
+    cell = board.claim("capture:a", Kind.CAPTURE)
+    cell.state(State.CAPTURING, "0" * 200)
+    seen = set()
+    with busy_writer(tmp_path / "board", cell.index):
         for _ in range(3_000):
             shown = row(board, "capture:a")
             assert len(set(shown.detail)) == 1, shown.detail
             assert shown.state is (State.CAPTURING if shown.detail[0] < "5" else State.STALLED)
             seen.add(shown.detail[0])
-        assert len(seen) > 1
-    finally:
-        os.kill(pid, 9)
-        os.waitpid(pid, 0)
+    assert len(seen) > 1
+
+
+def test_writers_that_are_killed_leave_a_board_that_can_be_read_and_written(tmp_path: Path, board: Board) -> None:
+    cell = board.claim("capture:a", Kind.CAPTURE)
+    turn = left_odd = 0
+    # At least 20 kills, and one inside a write, which is about every tenth.
+    while turn < 20 or not left_odd:
+        turn += 1
+        assert turn < 500, "no kill hit a writer inside a write: the test shows nothing"
+        cell.state(State.CAPTURING, "between")
+        with busy_writer(tmp_path / "board", cell.index):
+            while row(board, "capture:a").detail == "between":
+                pass
+        left_odd += cell._words[at.W_STATE_LOCK] % 2
+        assert row(board, "capture:a").state in (State.CAPTURING, State.STALLED)
+        cell.begin(wall_ns=turn)
+        assert (row(board, "capture:a").state, row(board, "capture:a").state_since_ns) == (State.STARTING, turn)
+        assert cell._words[at.W_STATE_LOCK] % 2 == 0
 
 
 def test_a_beat_never_shows_the_older_time_with_the_smaller_allowance(board: Board, clock: HandClock) -> None:

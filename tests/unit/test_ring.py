@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from nodeagent.contract.errors import AgentError, DecodeError, Fenced, Unavailable
-from nodeagent.ring import RingReader, RingWriter, folder, layout, ring_path
+from nodeagent.ring import RingReader, RingWriter, folder, forget_rings, layout, ring_path
 from nodeagent.ring.layout import Geometry
 
 WIDTH, HEIGHT, SLOTS = 64, 36, 4
@@ -42,9 +42,8 @@ def frame(value: int, width: int = WIDTH, height: int = HEIGHT) -> NDArray[np.ui
     return np.full((height * 3 // 2, width), value % 256, np.uint8)
 
 
-def open_writer(tmp_path: Path, epoch: int = 1, width: int = WIDTH, height: int = HEIGHT, **other: int) -> RingWriter:
-    camera_id, slots = str(other.get("camera", "cam-1")), other.get("slots", SLOTS)
-    return RingWriter.open(tmp_path, camera_id, epoch, width, height, slots)
+def open_writer(tmp_path: Path, epoch: int = 1, slots: int = SLOTS, camera: str = "cam-1") -> RingWriter:
+    return RingWriter.open(tmp_path, camera, epoch, WIDTH, HEIGHT, slots)
 
 
 @pytest.fixture
@@ -303,6 +302,25 @@ def test_cameras_whose_names_look_alike_do_not_meet(tmp_path: Path) -> None:
         reader = RingReader.open(tmp_path, name, writers[name].generation)
         assert reader.read_into(0, frame(0)) == value
         assert RingWriter.open(tmp_path, name, 1, WIDTH, HEIGHT, SLOTS).generation == writers[name].generation
+
+
+def test_a_forgotten_camera_leaves_nothing_and_its_writer_stops(
+    tmp_path: Path, writer: RingWriter, reader: RingReader
+) -> None:
+    other = open_writer(tmp_path, camera="cam-10")
+    writer.write(frame(2), 20)
+    (tmp_path / "rings" / ".cam-1.g77.123.tmp").write_bytes(b"half")
+    forget_rings(tmp_path, "cam-1")
+    assert names(tmp_path) == [f"cam-10.g{other.generation}"]
+    with pytest.raises(Fenced):
+        writer.write(frame(3), 30)
+    assert reader.read_into(0, frame(0)) == 20
+    forget_rings(tmp_path, "cam-1")
+
+
+def test_forgetting_where_no_ring_ever_was_is_harmless(tmp_path: Path) -> None:
+    forget_rings(tmp_path, "cam-1")
+    assert not (tmp_path / "rings").exists()
 
 
 def test_files_that_are_no_rings_are_left_alone(tmp_path: Path, writer: RingWriter) -> None:
