@@ -75,6 +75,9 @@ class Ledger:
         self.gap_ns += to_ns - from_ns
         self.accounted_ns = max(self.accounted_ns, to_ns)
         log.info(
-            "camera %s: %.1f s not recorded (%s)", self._camera_id, (to_ns - from_ns) / NS_PER_S, reason.value,
+            "camera %s: %.1f s not recorded (%s)",
+            self._camera_id,
+            (to_ns - from_ns) / NS_PER_S,
+            reason.value,
             extra={"event": "gap", "camera": self._camera_id},
         )

@@ -43,7 +43,7 @@ class Sampler:
 
 
 class Skipper:
-    """Tells, in decoding order, which frames cannot be samples, so that they need no decoding if nothing refers to them.
+    """Tells, in decoding order, which frames cannot be samples: they need no decoding if nothing refers to them.
 
     A frame is surely no sample when an earlier one of its cell is known already.  That one is decoded (it was the first
     known of its cell when it came), so the sampler decides as if nothing had been skipped.

@@ -12,7 +12,7 @@ from nodeagent.contract.ids import NS_PER_MS, NS_PER_S
 
 #: Stamps that move this much more or less than arrival did have jumped (wrap, reboot, end of a looped file), ns.
 JUMP_NS = 2 * NS_PER_S
-#: The time line may run this far off arrival before it is anchored anew: clocks of cameras drift by minutes a month, ns.
+#: The time line may run this far off arrival before it is anchored anew: cameras drift by minutes a month, ns.
 DRIFT_NS = NS_PER_S // 2
 #: The least delay seen over this time is taken as the stream's delay: the rest is jitter, ns.
 WINDOW_NS = 10 * NS_PER_S
@@ -30,8 +30,9 @@ class Timeline:
 
     def __init__(self, floor_ns: int = 0) -> None:
         self._newest_ns = floor_ns
-        self._offset_ns: int | None = None
-        self._last_pts_ns: int | None = None
+        self._anchored = False
+        self._offset_ns = 0
+        self._last_pts_ns = 0
         self._last_arrival_ns = 0
         self._step_ns = FIRST_STEP_NS
         self._window_end_ns = 0
@@ -51,16 +52,15 @@ class Timeline:
     def interrupt(self, floor_ns: int = 0) -> None:
         """A new session of the source begins: its stamps have nothing to do with those before."""
         self._newest_ns = max(self._newest_ns, floor_ns)
-        self._offset_ns = None
-        self._last_pts_ns = None
+        self._anchored = False
 
     def stamp(self, pts_ns: int | None, arrival_ns: int, *, key: bool) -> int:
         """Capture time of the next packet."""
         if pts_ns is None:
-            time_ns = self._next() if self._last_pts_ns is not None else max(self._newest_ns + 1, arrival_ns)
+            time_ns = self._next() if self._anchored else max(self._newest_ns + 1, arrival_ns)
             self._newest_ns = max(self._newest_ns, time_ns)
             return time_ns
-        if self._offset_ns is None:
+        if not self._anchored:
             self._anchor(pts_ns, max(arrival_ns, self._newest_ns + 1), arrival_ns)
         elif self._jumped(pts_ns, arrival_ns):
             passed = arrival_ns - self._last_arrival_ns
@@ -69,7 +69,6 @@ class Timeline:
             self._measure_step(pts_ns)
             if key:
                 self._correct(pts_ns)
-        assert self._offset_ns is not None
         time_ns = pts_ns + self._offset_ns
         self._watch_delay(arrival_ns - time_ns, arrival_ns)
         self._last_pts_ns, self._last_arrival_ns = pts_ns, arrival_ns
@@ -80,19 +79,18 @@ class Timeline:
         return self._newest_ns + self._step_ns
 
     def _anchor(self, pts_ns: int, time_ns: int, arrival_ns: int) -> None:
+        self._anchored = True
         self._offset_ns = time_ns - pts_ns
         self._drift_ns, self._least_delay_ns = 0, None
         self._window_end_ns = arrival_ns + WINDOW_NS
 
     def _jumped(self, pts_ns: int, arrival_ns: int) -> bool:
-        assert self._last_pts_ns is not None
         moved, passed = pts_ns - self._last_pts_ns, arrival_ns - self._last_arrival_ns
         # A burst after a pause of the network moves much while little time passes; only what arrival of the whole
         # stream cannot explain is a jump.
         return moved < -JUMP_NS or (moved > JUMP_NS and moved - passed > JUMP_NS)
 
     def _measure_step(self, pts_ns: int) -> None:
-        assert self._last_pts_ns is not None
         moved = pts_ns - self._last_pts_ns
         if STEP_RANGE_NS[0] <= moved <= STEP_RANGE_NS[1]:
             self._step_ns = moved
@@ -108,7 +106,6 @@ class Timeline:
         """Take up what drifted: at once when we lag, by half a frame per key frame when we are ahead of arrival."""
         if not self._drift_ns:
             return
-        assert self._offset_ns is not None
         floor_ns = self._newest_ns + self._step_ns // 2
         corrected_ns = max(pts_ns + self._offset_ns + self._drift_ns, floor_ns)
         self._drift_ns = 0 if self._drift_ns > 0 else self._drift_ns + (pts_ns + self._offset_ns - corrected_ns)

@@ -1,6 +1,6 @@
 """The gap ledger: what was not recorded, and why.  One file per camera and UTC day, appended to and never changed.
 
-Lines are `{"v": 1, "from_ns": ..., "to_ns": ..., "reason": ..., "detail": ...}`.  A gap that lasts is written in pieces,
+Lines are `{"v": 1, "from_ns": ..., "to_ns": ..., "reason": ..., "detail": ...}`.  A gap that lasts is written in parts,
 so the ledger is at most `capture.ledger.PIECE_NS` behind.  Written by capture, read by the CLI.
 """
 

@@ -1,0 +1,241 @@
+"""Packets in, clips out: the heart of a capture process, without threads and without a source of its own.
+
+Every packet goes to the disk first and to the decoder second, so nothing that analysis does can cost a recorded second.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+
+import av
+
+from nodeagent.capture.closing import close_clip
+from nodeagent.capture.journal import Closed, Journal
+from nodeagent.capture.ledger import Ledger
+from nodeagent.capture.parameter_sets import Template
+from nodeagent.capture.part import Part
+from nodeagent.capture.recovery import Plan, salvage
+from nodeagent.capture.samples import BLIND_PACKETS, Samples
+from nodeagent.capture.segmenter import Segmenter
+from nodeagent.capture.source import Arrived, time_of
+from nodeagent.capture.timeline import Timeline
+from nodeagent.contract.clip import ClipId, ClipTask
+from nodeagent.contract.errors import BadMedia, StorageUnavailable
+from nodeagent.contract.ids import NS_PER_S
+from nodeagent.contract.states import State
+from nodeagent.infra.clock import Clock
+from nodeagent.infra.gaps import GapReason
+from nodeagent.infra.storage import Storage, StorageMissing
+
+log = logging.getLogger(__name__)
+
+#: A clip ends with its last frame, not at the next one's start, when the pause between them is longer than this, ns.
+PAUSE_NS = 2 * NS_PER_S
+
+Problem = tuple[State, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """What the recorder must know of its camera."""
+
+    camera_id: str
+    clip_ns: int
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """Where a camera's things are written."""
+
+    storage: Storage
+    journal: Journal
+    ledger: Ledger
+
+
+class Recorder:
+    """One camera's recording.
+
+    Attributes:
+        counts: what happened since the worker last took it over to the status board.
+        problem: why no clip can be written now, if so.
+        epoch: the camera's epoch.
+    """
+
+    def __init__(self, camera: Camera, books: Books, samples: Samples, epoch: int, clock: Clock, counts: Counter[str]):
+        self._camera = camera
+        self._books = books
+        self._samples = samples
+        self._clock = clock
+        self._timeline = Timeline(books.ledger.accounted_ns)
+        self._segmenter = Segmenter(camera.clip_ns)
+        self._template: Template | None = None
+        self._part: Part | None = None
+        last = books.journal.last
+        self._clip_seq = last.task.clip_seq + 1 if last is not None and last.task.epoch == epoch else 0
+        self._samples.resume_after(last.last_frame_ns if last is not None else None)
+        self.epoch = epoch
+        self.counts = counts
+        self.problem: Problem | None = None
+
+    @property
+    def recording(self) -> bool:
+        """Whether a clip is open."""
+        return self._part is not None
+
+    @property
+    def stream_trouble(self) -> str:
+        """Why the stream cannot be analysed, though it may be recorded; empty when it can."""
+        return "packets arrive, but none gives a picture" if self._samples.blind >= BLIND_PACKETS else ""
+
+    def begin_session(self, stream: av.VideoStream) -> None:
+        """The source was opened; its first key frame begins a clip."""
+        self._template = Template(stream)
+        self._samples.use(stream.codec_context)
+        self._timeline.interrupt(self._books.ledger.accounted_ns)
+        self._segmenter.reset()
+
+    def end_session(self, reason: GapReason, detail: str) -> None:
+        """The source is gone: close what is open.  After this no stream of the session is used."""
+        self._close(None)
+        self._template = None
+        self._books.ledger.outage(reason, detail, self._clock.wall_ns())
+
+    def feed(self, arrived: Arrived) -> None:
+        """Take one packet.
+
+        Raises:
+            Fenced: a newer owner writes this camera's ring.
+        """
+        packet = arrived.packet
+        key = packet.is_keyframe
+        template = self._template
+        if template is None or (self._part is None and not key):
+            return
+        time_ns = self._timeline.stamp(time_of(packet), arrived.arrival_ns, key=key)
+        if key:
+            self._at_key_frame(template, packet, time_ns)
+        part = self._part
+        if part is None:
+            return
+        size = packet.size
+        try:
+            exact_ns = part.write(packet, time_ns)
+        except StorageUnavailable as exc:
+            self._lose(part, (State.STORAGE_FULL, str(exc)))
+            return
+        except BadMedia as exc:
+            self.counts["decode_errors"] += 1
+            if key:
+                self._lose(part, (State.BAD_STREAM, str(exc)))
+            return
+        self.counts["bytes"] += size
+        if exact_ns is not None:
+            self._samples.feed(packet, exact_ns)
+
+    def _at_key_frame(self, template: Template, packet: av.Packet[av.VideoStream], time_ns: int) -> None:
+        changed = template.changes(packet)
+        if not self._segmenter.cuts(time_ns) and not changed and self._part is not None:
+            return
+        self._close(time_ns)
+        self._open(template.stream, time_ns)
+
+    def _open(self, stream: av.VideoStream, start_ns: int) -> None:
+        clip = ClipId(camera_id=self._camera.camera_id, epoch=self.epoch, start_ns=start_ns)
+        try:
+            folder = self._books.storage.folder_for(clip.camera_id, start_ns)
+            self._part = Part(folder, clip, stream)
+        except StorageUnavailable as exc:
+            self._set_problem(
+                State.STORAGE_MISSING if isinstance(exc, StorageMissing) else State.STORAGE_FULL, str(exc)
+            )
+            return
+        except BadMedia as exc:
+            self._set_problem(State.BAD_STREAM, str(exc))
+            return
+        self._books.ledger.begin(start_ns)
+        self._segmenter.begin(start_ns)
+        self._samples.begin_clip(stream.width, stream.height, self.epoch)
+        if self.problem is not None:
+            log.info("camera %s records again", clip.camera_id, extra={"event": "recording_again"})
+            self.problem = None
+
+    def _set_problem(self, state: State, detail: str) -> None:
+        if self.problem is None or self.problem[0] is not state:
+            log.warning(
+                "camera %s is not recorded: %s", self._camera.camera_id, detail, extra={"event": "not_recorded"}
+            )
+        self.problem = (state, detail)
+        self._books.ledger.outage(GapReason(state.value), detail, self._clock.wall_ns())
+
+    def _close(self, next_ns: int | None) -> None:
+        """Close the open clip, if any; `next_ns` is where the next one begins."""
+        part, self._part = self._part, None
+        if part is None:
+            return
+        samples = self._samples.end_clip()
+        end_ns = part.last_ns + self._timeline.step_ns
+        if next_ns is not None and next_ns - part.last_ns <= PAUSE_NS:
+            end_ns = next_ns
+        journal = self._books.journal
+        started_ns = self._epoch_started(samples.sample_ns, part.clip.start_ns)
+        try:
+            part.finish()
+            task = ClipTask(
+                node_id=self._camera.plan.node_id,
+                camera_id=part.clip.camera_id,
+                epoch=self.epoch,
+                epoch_started_ns=started_ns,
+                clip_seq=self._clip_seq,
+                start_ns=part.clip.start_ns,
+                duration_ns=end_ns - part.clip.start_ns,
+                sample_ns=samples.sample_ns,
+                sample_width=samples.width,
+                sample_height=samples.height,
+                ring=samples.ring,
+                closed_ns=self._clock.wall_ns(),
+            )
+            close_clip(Closed(task, part.path.parent, part.last_ns), journal)
+        except (StorageUnavailable, OSError) as exc:
+            self._lose(part, (State.STORAGE_FULL, str(exc)))
+            return
+        self._clip_seq += 1
+        self._books.ledger.end(end_ns)
+        self.counts["clips_made"] += 1
+
+    def _epoch_started(self, sample_ns: tuple[int, ...], start_ns: int) -> int:
+        journal = self._books.journal
+        if journal.epoch == self.epoch and journal.epoch_started_ns is not None:
+            return journal.epoch_started_ns
+        started_ns = sample_ns[0] if sample_ns else start_ns
+        try:
+            journal.begin_epoch(self.epoch, started_ns)
+        except OSError as exc:
+            log.warning("journal: %s", exc.strerror, extra={"event": "journal_full"})
+        return started_ns
+
+    def _lose(self, part: Part, problem: Problem) -> None:
+        """A clip cannot be written on: keep what of it is whole."""
+        self._part = None
+        part.abandon()
+        self._samples.end_clip()
+        closed = salvage(part.path, part.clip, self._camera.plan, self._books.journal, self._clock.wall_ns())
+        if closed is not None:
+            self._clip_seq = closed.task.clip_seq + 1
+            self._books.ledger.end(closed.task.end_ns)
+            self.counts["clips_made"] += 1
+            self.counts["repaired"] += 1
+        self._segmenter.reset()
+        self._set_problem(*problem)
+
+    def tick(self) -> None:
+        """Once a second or so: keep the account up to date while nothing is recorded."""
+        if self._part is None:
+            self._books.ledger.tick(self._clock.wall_ns())
+
+    def close(self) -> None:
+        """Close the open clip and the ring."""
+        self._close(None)
+        self._samples.close()
