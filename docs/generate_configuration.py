@@ -1,8 +1,8 @@
 """Writes what the docs say of configuration, states, exit codes and decisions from the code itself.
 
-`docs/configuration.md` is made whole from the `#:` lines of the settings; in `docs/operations.md` and `docs/adr/README.md`
-the parts between `<!-- begin NAME -->` and `<!-- end NAME -->`.  With `--check` nothing is written and the exit code says
-whether all are up to date; a test and `make check` run that.
+`docs/configuration.md` is made whole from the `#:` lines of the settings; in `docs/operations.md` and
+`docs/adr/README.md` the parts between `<!-- begin NAME -->` and `<!-- end NAME -->`.  With `--check` nothing is
+written and the exit code says whether all are up to date; a test and `make check` run that.
 """
 
 from __future__ import annotations
@@ -54,15 +54,16 @@ One TOML file, by default `/etc/nodeagent/nodeagent.toml`; another is named by `
 [etc/nodeagent.toml](../etc/nodeagent.toml) is a whole example with RabbitMQ and MySQL,
 [etc/embedded.toml](../etc/embedded.toml) one without any server.
 
-- `nodeagent config check FILE` names every fault, each with its path, what stands there and what was expected, and looks
-  whether models load and videos exist. `nodeagent config show` prints what is in force, defaults filled in, secrets hidden.
+- `nodeagent config check FILE` names every fault, each with its path, what stands there and what was expected, and
+  looks whether models load and videos exist. `nodeagent config show` prints what is in force, defaults filled in,
+  secrets hidden.
 - An unknown key is a fault: it is a spelling mistake. Numbers stand without quotes.
 - Relative paths are relative to the file.
-- Names (`node_id`, `camera_id`, `rule_id`, a model's or target's `name`) are letters, digits, `_`, `.` and `-`, a letter or
-  digit first, at most 63.
+- Names (`node_id`, `camera_id`, `rule_id`, a model's or target's `name`) are letters, digits, `_`, `.` and `-`, a
+  letter or digit first, at most 63.
 - Coordinates are fractions of the picture, `[x, y]`, x to the right, y down, both in [0, 1].
-- A running agent reads the file again at `systemctl reload nodeagent` (HUP). Cameras, streams and rules that changed are
-  taken over; all else in the file needs a restart. A faulty file changes nothing.
+- A running agent reads the file again at `systemctl reload nodeagent` (HUP). Cameras, streams and rules that
+  changed are taken over; all else in the file needs a restart. A faulty file changes nothing.
 - Secrets (`url`, `secret`) never appear in logs, status or messages. Keep the file at mode 0600.
 """
 

@@ -1,4 +1,4 @@
-"""`nodeagent clips`: what is recorded, read from the pool's own directories."""
+"""`nodeagent clips`: what is recorded, read from the pool's own directories, and what is not, from the gap ledger."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from zoneinfo import ZoneInfo
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from nodeagent.cli.config_option import config_option, read_or_exit
 from nodeagent.cli.times import local_time, parse_time
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.infra.clock import SystemClock
+from nodeagent.infra.gaps import Gap, read_gaps
 from nodeagent.infra.storage import Storage, StoredClip
 
 
@@ -22,8 +24,9 @@ from nodeagent.infra.storage import Storage, StoredClip
 @click.option("--camera", default=None, help="Only this camera.")
 @click.option("--from", "start", default="1h", show_default=True, help="`2026-11-24 08:30`, `08:30`, or `10m` ago.")
 @click.option("--to", "end", default="0s", help="The same; now when left out.")
+@click.option("--gaps", is_flag=True, help="What was not recorded, and why, instead.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, times in UTC ns.")
-def clips(config: Path, camera: str | None, start: str, end: str, as_json: bool) -> None:
+def clips(config: Path, camera: str | None, start: str, end: str, gaps: bool, as_json: bool) -> None:
     """List recorded clips that overlap a time span, oldest first; times are the site's."""
     settings = read_or_exit(config)
     zone, now_ns = ZoneInfo(settings.site.time_zone), SystemClock().wall_ns()
@@ -32,13 +35,32 @@ def clips(config: Path, camera: str | None, start: str, end: str, as_json: bool)
     except ValueError as exc:
         raise click.UsageError(str(exc)) from None
     storage = Storage(settings.pools)
-    cameras = [camera] if camera else sorted(storage.cameras())
+    cameras = [camera] if camera else sorted({*storage.cameras(), *(c.camera_id for c in settings.cameras)})
+    if gaps:
+        lost = [(name, gap) for name in cameras for gap in read_gaps(settings.node.state_dir, name, from_ns, to_ns)]
+        _show_gaps(lost, zone, as_json)
+        return
     found = [clip for name in cameras for clip in storage.clips(name, from_ns, to_ns)]
     if as_json:
         for clip in found:
             click.echo(json.dumps(_document(clip)))
     else:
         _draw(found, zone)
+
+
+def _show_gaps(lost: list[tuple[str, Gap]], zone: ZoneInfo, as_json: bool) -> None:
+    if as_json:
+        for camera, gap in lost:
+            click.echo(json.dumps({"camera_id": camera, **gap.model_dump(mode="json")}))
+        return
+    seconds = sum(gap.duration_ns for _, gap in lost) / NS_PER_S
+    table = Table(title=f"{seconds:.1f} s not recorded, times {zone.key}", title_justify="left")
+    for name in ("camera", "from", "seconds", "reason", "detail"):
+        table.add_column(name, overflow="fold")
+    for camera, gap in lost:
+        length = f"{gap.duration_ns / NS_PER_S:.1f}"
+        table.add_row(camera, local_time(gap.from_ns, zone), length, gap.reason, Text(gap.detail))
+    Console().print(table)
 
 
 def _size(clip: StoredClip) -> int:

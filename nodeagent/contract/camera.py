@@ -70,7 +70,7 @@ class CameraSpec(FrozenStrict):
     name: str = ""
     #: Main stream: recorded, never re-encoded.
     record: StreamSpec
-    #: Sub-stream that is analysed; none: the main stream is.
+    #: Sub-stream that is analysed; none: the main stream is.  Not served yet: a configuration with it is refused.
     analyse: StreamSpec | None = None
     #: Samples per second that are analysed.
     sample_fps: Annotated[Number, Field(gt=0.0, le=30.0)] = 5.0

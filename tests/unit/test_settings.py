@@ -43,7 +43,6 @@ secret = "shared"
 [[cameras]]
 camera_id = "gate-1"
 record = { url = "rtsp://viewer:pw@10.0.0.5:554/main" }
-analyse = { url = "videos/sub.mp4", loop = true }
 sample_fps = 4
 
 [[cameras.rules]]
@@ -56,6 +55,10 @@ rule_id = "hanging-about"
 kind = "loitering"
 dwell_s = 20
 zones = [{ name = "door", polygon = [[0, 0], [0.5, 0], [0.5, 1]] }]
+
+[[cameras]]
+camera_id = "gate-2"
+record = { url = "videos/gate.mp4", loop = true }
 """
 
 
@@ -72,12 +75,11 @@ def test_everything_arrives(tmp_path: Path) -> None:
 
 def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     settings = parse_settings(FULL, tmp_path / "nodeagent.toml")
-    camera = settings.cameras[0]
     assert settings.node.state_dir == tmp_path / "state"
     assert settings.models[0].file == tmp_path / "models/person.toml"
     assert settings.pool[0].path == Path("/srv/disk1")
-    assert camera.analyse and camera.analyse.url.get_secret_value() == str(tmp_path / "videos/sub.mp4")
-    assert camera.record.url.get_secret_value().startswith("rtsp://")
+    urls = [camera.record.url.get_secret_value() for camera in settings.cameras]
+    assert urls == ["rtsp://viewer:pw@10.0.0.5:554/main", str(tmp_path / "videos/gate.mp4")]
 
 
 def test_an_empty_file_means_the_embedded_services(tmp_path: Path) -> None:

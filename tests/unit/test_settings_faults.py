@@ -141,6 +141,11 @@ def test_no_fault_quotes_a_secret() -> None:
         ("[[pool]]\npath = 'a'\nquota_gb = nan", "pool[0].quota_gb", "expected"),
         ("[log]\nlevel = 'loud'", "log.level", "'debug', 'info', 'warning' or 'error'"),
         ("[alarm]\nreplay_before_s = 0\nreplay_after_s = 0", "alarm.replay_after_s", "a replay has a length"),
+        (
+            "models = []\n[[cameras]]\ncamera_id = 'a'\nrecord = { url = 'a.mp4' }\nanalyse = { url = 'b.mp4' }",
+            "cameras[0].analyse",
+            "not served in this version",
+        ),
         ("[[pool]]\npath = 'a'\n[[pool]]\npath = 'a'", "pool[1].path", "taken by pool[0]"),
     ],
 )
