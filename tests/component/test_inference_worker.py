@@ -1,0 +1,311 @@
+"""The inference worker where things go wrong: no clip, no model, no broker, alien messages, a stop in the middle."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from nodeagent.contract.camera import CameraSpec
+from nodeagent.contract.clip import ClipId, ClipTask
+from nodeagent.contract.codec import Message
+from nodeagent.contract.errors import BadModel, ConfigError, Fault, Refused, Unavailable
+from nodeagent.contract.states import State
+from nodeagent.inference import worker
+from nodeagent.inference.model import load_models
+from nodeagent.inference.pipeline import PREFETCH, SPILL_PREFETCH
+from nodeagent.infra.wanted import Wanted, write_wanted
+from nodeagent.infra.worker import EXIT_FATAL
+from nodeagent.ring import RingWriter, ring_path
+from tests.support.eventually import eventually
+from tests.support.inference import DEMO, EPOCH_NS, NODE, Bench, bare_task, make_bench
+from tests.support.models import marker_model
+
+SECOND_NS = 1_000_000_000
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    models = tmp_path / "models"
+    models.mkdir()
+    made = make_bench(tmp_path, [marker_model(models), marker_model(models, "yolox", name="other")])
+    write_cameras(made, cam1="", cam2="m1")
+    yield made
+    made.close()
+
+
+def write_cameras(bench: Bench, **models: str) -> None:
+    cameras = tuple(
+        CameraSpec.model_validate({"camera_id": name, "record": {"url": "/v.mp4"}, "model": model})
+        for name, model in models.items()
+    )
+    write_wanted(bench.ctx.wanted_path, Wanted(1, cameras))
+
+
+def in_ring(bench: Bench, camera_id: str = "cam1", samples: int = 6, marked: tuple[int, ...] = (2, 5)) -> ClipTask:
+    """A task whose samples lie in the ring only; the marked ones show a green marker in cell (4, 3)."""
+    clip = ClipId(camera_id=camera_id, epoch=1, start_ns=EPOCH_NS)
+    times = [EPOCH_NS + i * SECOND_NS // 5 for i in range(samples)]
+    task = bare_task(clip, times, width=128, height=96)
+    if camera_id not in bench.writers:
+        bench.writers[camera_id] = RingWriter.open(bench.ctx.memory_dir, camera_id, 1, 128, 96, 256)
+    writer = bench.writers[camera_id]
+    first_seq = writer.head
+    for index, captured_ns in enumerate(times):
+        picture = np.full((96, 128, 3), 90, np.uint8)
+        if index in marked:
+            picture[24:32, 32:40] = (0, 255, 0)
+        writer.write(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420), captured_ns)
+    ref = {"generation": writer.generation, "first_seq": first_seq, "count": samples}
+    return ClipTask.model_validate(task.model_dump() | {"ring": ref})
+
+
+def settled(bench: Bench, count: int) -> None:
+    eventually(lambda: len(bench.bus.acked) + len(bench.bus.put_aside) >= count, within_s=20)
+
+
+def test_samples_in_the_ring_become_rows(bench: Bench) -> None:
+    with bench.running() as code:
+        eventually(lambda: bench.ctx.cell.is_ready)
+        bench.offer(in_ring(bench))
+        settled(bench, 1)
+        assert bench.ctx.cell.current_state is State.RUNNING
+    (found,) = bench.bus.published
+    assert found.rows["sample"].tolist() == [2, 5]
+    assert found.rows["label"].tolist() == [1, 1]
+    assert np.allclose(found.rows["x1"], 32 / 128)
+    assert np.allclose(found.rows["y2"], 32 / 96)
+    assert (found.header.outcome, found.header.samples_expected) == ("ok", 6)
+    assert (found.header.model, found.header.labels) == ("markers", ("red", "green", "blue"))
+    assert bench.bus.history == ["published", "acked"]
+    assert bench.bus.consumed == {f"clips.{NODE}": PREFETCH, "clips.spill": SPILL_PREFETCH}
+    assert code == [0]
+
+
+def test_each_camera_has_its_model(bench: Bench) -> None:
+    with bench.running():
+        bench.offer(in_ring(bench, "cam1"))
+        bench.offer(in_ring(bench, "cam2"))
+        settled(bench, 2)
+    first, second = bench.bus.published
+    assert (first.header.model, second.header.model) == ("markers", "other")
+    assert first.rows["sample"].tolist() == second.rows["sample"].tolist() == [2, 5]
+    assert np.allclose(first.rows["x1"], second.rows["x1"])
+
+
+def test_a_camera_that_changed_its_model_gets_it_with_the_next_clip(bench: Bench) -> None:
+    with bench.running():
+        bench.offer(in_ring(bench))
+        settled(bench, 1)
+        write_cameras(bench, cam1="m1")
+        bench.offer(in_ring(bench))
+        settled(bench, 2)
+    assert [one.header.model for one in bench.bus.published] == ["markers", "other"]
+
+
+def test_no_guess_between_models_for_a_camera_nobody_named(bench: Bench) -> None:
+    with bench.running():
+        bench.offer(in_ring(bench, "stranger"))
+        settled(bench, 1)
+    (found,) = bench.bus.published
+    assert found.header.outcome == "unknown"
+    assert "several models" in found.header.reason
+
+
+def test_a_clip_that_is_gone_is_unknown_and_acknowledged(bench: Bench) -> None:
+    task = bare_task(ClipId(camera_id="cam1", epoch=1, start_ns=EPOCH_NS), [EPOCH_NS, EPOCH_NS + 1])
+    with bench.running():
+        bench.offer(task)
+        settled(bench, 1)
+    (found,) = bench.bus.published
+    assert (found.header.outcome, found.header.path, found.header.samples_expected) == ("unknown", "none", 2)
+    assert "not in the storage pool" in found.header.reason
+    assert len(bench.bus.acked) == 1
+    assert bench.ctx.cell.get("unknown") == 1
+
+
+def test_a_clip_that_is_no_video_is_unknown_and_the_next_is_served(bench: Bench) -> None:
+    (clip,) = bench.cut(DEMO / "crossing.mp4", gops=1, clips=1)
+    task = bench.task(clip)
+    stored = bench.storage.find(clip)
+    assert stored is not None
+    stored.path.write_bytes(b"no video" * 1000)
+    with bench.running():
+        bench.offer(task)
+        bench.offer(in_ring(bench, "cam2"))
+        settled(bench, 2)
+    assert [one.header.outcome for one in bench.bus.published] == ["unknown", "ok"]
+    assert "clip cannot be read" in bench.bus.published[0].header.reason
+
+
+def test_a_cut_off_clip_gives_the_samples_that_it_has(bench: Bench) -> None:
+    (clip,) = bench.cut(DEMO / "crossing.mp4", gops=1, clips=1)
+    task = bench.task(clip)
+    beyond = tuple(task.sample_ns[-1] + (i + 1) * SECOND_NS for i in range(3))
+    with bench.running():
+        bench.offer(task.model_copy(update={"sample_ns": task.sample_ns + beyond}))
+        settled(bench, 1)
+    (found,) = bench.bus.published
+    assert found.header.sample_ns == task.sample_ns
+    assert found.header.samples_expected == len(task.sample_ns) + 3
+
+
+def test_a_clip_without_samples_is_ok_and_empty(bench: Bench) -> None:
+    with bench.running():
+        bench.offer(bare_task(ClipId(camera_id="cam1", epoch=1, start_ns=EPOCH_NS), []))
+        settled(bench, 1)
+    (found,) = bench.bus.published
+    assert (found.header.outcome, found.header.path, len(found.rows)) == ("ok", "none", 0)
+
+
+def test_an_alien_message_is_put_aside_with_its_reason(bench: Bench) -> None:
+    with bench.running():
+        bench.bus.offer(Message(b"hello", {"type": "greeting"}))
+        bench.offer(in_ring(bench))
+        settled(bench, 2)
+    ((delivery, reason),) = bench.bus.put_aside
+    assert delivery.message.body == b"hello"
+    assert "clip_task" in reason
+    assert len(bench.bus.published) == 1
+    eventually(lambda: bench.ctx.cell.get("refused") == 1)
+
+
+def test_a_clip_that_keeps_ending_its_worker_is_told_and_put_aside(bench: Bench) -> None:
+    with bench.running():
+        bench.offer(in_ring(bench), attempt=3)
+        bench.offer(in_ring(bench), attempt=4)
+        settled(bench, 2)
+    assert [one.header.outcome for one in bench.bus.published] == ["ok", "unknown"]
+    ((_, reason),) = bench.bus.put_aside
+    assert "after 3 attempts" in reason
+    assert bench.bus.history == ["published", "acked", "published", "dead"]
+
+
+def test_results_wait_for_the_broker(bench: Bench) -> None:
+    with bench.running():
+        eventually(lambda: bench.bus.consumed)
+        bench.bus.away = Unavailable("broker gone")
+        for _ in range(12):
+            bench.offer(in_ring(bench))
+        eventually(lambda: bench.ctx.cell.current_state is State.BUS_DOWN)
+        assert not bench.bus.acked
+        bench.bus.away = None
+        settled(bench, 12)
+        eventually(lambda: bench.ctx.cell.current_state is State.RUNNING)
+    assert len(bench.bus.published) == 12
+
+
+def test_a_camera_without_route_is_bound_again(bench: Bench) -> None:
+    with bench.running():
+        eventually(lambda: bench.bus.consumed)
+        bench.bus.away = Refused("no route")
+        bench.offer(in_ring(bench))
+        eventually(lambda: "cam1" in bench.bus.bound)
+        bench.bus.away = None
+        settled(bench, 1)
+    assert len(bench.bus.published) == 1
+
+
+def test_the_broker_may_come_late(bench: Bench) -> None:
+    bench.bus.away = Unavailable("not there yet")
+    with bench.running():
+        eventually(lambda: bench.ctx.cell.current_state is State.BUS_DOWN)
+        bench.bus.away = None
+        bench.offer(in_ring(bench))
+        settled(bench, 1)
+
+
+def test_a_broker_that_lacks_something_is_fatal(bench: Bench) -> None:
+    bench.bus.declare_fails = ConfigError([Fault("bus", "needs quorum queues")])
+    with bench.running() as code:
+        eventually(lambda: code)
+    assert code == [EXIT_FATAL]
+
+
+def test_a_stop_finishes_what_was_taken(bench: Bench) -> None:
+    with bench.running() as code:
+        eventually(lambda: bench.bus.consumed)
+        for _ in range(30):
+            bench.offer(in_ring(bench))
+        settled(bench, 1)
+    assert code == [0]
+    assert len(bench.bus.acked) == len(bench.bus.published)
+    assert len(bench.bus.acked) + bench.bus.waiting.qsize() == 30
+
+
+def test_a_stop_with_the_broker_away_gives_back(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path, [marker_model(tmp_path)], stop_timeout_s=2.0)
+    with bench.running() as code:
+        eventually(lambda: bench.bus.consumed)
+        bench.bus.away = Unavailable("gone")
+        bench.offer(in_ring(bench))
+        eventually(lambda: bench.ctx.cell.current_state is State.BUS_DOWN)
+    assert code == [0]
+    assert bench.bus.acked == []
+    bench.close()
+
+
+def test_the_loop_beats_and_ring_memory_goes_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nodeagent.inference.loader.SWEEP_S", 0.05)
+    with bench.running():
+        bench.offer(in_ring(bench))
+        settled(bench, 1)
+        first = bench.ctx.cell.beat_monotonic_s
+        assert first is not None
+        eventually(lambda: (bench.ctx.cell.beat_monotonic_s or 0) > first)
+        path = ring_path(bench.ctx.memory_dir, "cam1", bench.writers["cam1"].generation)
+        maps = Path("/proc/self/maps")
+        assert str(path) in maps.read_text()
+        bench.writers.pop("cam1").close()
+        path.unlink()
+        eventually(lambda: str(path) not in maps.read_text())
+
+
+def test_an_engine_that_fails_means_unknown(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise BadModel("m.onnx: the engine could not run it: out of memory")
+
+    monkeypatch.setattr("nodeagent.inference.onnx_engine.OnnxEngine.infer", broken)
+    with bench.running() as code:
+        bench.offer(in_ring(bench))
+        bench.offer(in_ring(bench))
+        settled(bench, 2)
+    assert [one.header.outcome for one in bench.bus.published] == ["unknown", "unknown"]
+    assert "out of memory" in bench.bus.published[0].header.reason
+    assert code == [0]
+
+
+@pytest.mark.parametrize("part", ["loader.decode_clip_task", "publisher.encode_detections"])
+def test_an_error_nobody_foresaw_ends_the_worker_for_a_new_start(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, part: str
+) -> None:
+    def broken(_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(f"nodeagent.inference.{part}", broken)
+    with bench.running() as code:
+        bench.offer(in_ring(bench))
+        eventually(lambda: code, within_s=20)
+    assert code == [1]
+    assert bench.bus.acked == []
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_bad_model_is_fatal_with_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = marker_model(tmp_path)
+    (tmp_path / "markers.onnx").write_bytes(b"nothing")
+    bench = make_bench(tmp_path, [path])
+    with caplog.at_level(logging.INFO):
+        assert worker.main(bench.ctx, "0") == EXIT_FATAL
+    assert bench.ctx.cell.current_state is State.BAD_MODEL
+    assert len(caplog.records) == 1
+    assert "markers.onnx: file: expected an ONNX model" in caplog.text
+
+
+def test_no_model_at_all_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BadModel, match="at least one"):
+        load_models(make_bench(tmp_path, []).ctx.settings)
