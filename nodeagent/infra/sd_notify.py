@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 
+#: Microseconds in a second: systemd counts in them.
 US_PER_S = 1_000_000
 #: Systemd advises to report twice per watchdog interval; a third leaves room for one slow turn of the loop.
 WATCHDOG_SHARE = 1 / 3

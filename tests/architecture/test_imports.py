@@ -41,11 +41,9 @@ MUST_BE_PURE = (
 PURE_PACKAGES = {"cv2", "numpy", "pydantic", "pydantic_core", "scipy", "shapely"}
 #: Parts of the standard library that reach out of the program or hold hidden state.
 IMPURE_STDLIB = {
-    "asyncio", "http", "io", "logging", "mmap", "multiprocessing", "os", "random", "secrets", "select", "shutil",
+    "asyncio", "http", "logging", "mmap", "multiprocessing", "os", "random", "secrets", "select", "shutil",
     "signal", "socket", "subprocess", "tempfile", "threading", "time", "urllib.request",
 }  # fmt: skip
-#: In the contract, arrays go to bytes and back in memory, and URLs are parsed.
-MEMORY_ONLY = {("nodeagent.contract.detections", "io")}
 #: Calls that read the clock, the disk or the terminal without an import that would show it.
 IMPURE_CALLS = {
     "open", "print", "input", "now", "utcnow", "today", "read_text", "read_bytes", "write_text", "write_bytes",
@@ -71,8 +69,6 @@ def test_pure_modules_import_no_clock_and_no_io(module: Module) -> None:
     known = {other.name for other in modules()}
     for name in sorted(imports(module)):
         top = name.split(".")[0]
-        if (module.name, name) in MEMORY_ONLY:
-            continue
         assert not {top, name} & IMPURE_STDLIB, f"{module} is pure and imports {name}: pass the value in"
         if top in ("nodeagent", "registry"):
             owner, _, what = ("", "", name) if name in known else name.rpartition(".")

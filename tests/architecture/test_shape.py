@@ -104,7 +104,9 @@ def test_every_test_asserts_something(path: object) -> None:
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
             text = ast.unparse(node)
-            said = any(word in text for word in ("assert", "raises", "eventually(", "check", "expect", "pytest.fail"))
+            said = any(
+                word in text for word in ("assert", "raises", "eventually(", "check", "expect", "wait_", "pytest.fail")
+            )
             assert said, f"{path}: {node.name} asserts nothing"
 
 

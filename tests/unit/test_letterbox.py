@@ -56,8 +56,10 @@ def test_every_byte_is_written_even_over_an_older_sample() -> None:
 
 def test_sample_is_only_read() -> None:
     sample = i420(64, 32, (1, 2, 3))
+    before = sample.copy()
     sample.flags.writeable = False
     Letterbox(64, 32, described())(sample, np.empty((416, 416, 3), np.uint8))
+    assert np.array_equal(sample, before)
 
 
 def test_resizing_the_planes_first_comes_close_to_converting_first() -> None:

@@ -49,7 +49,9 @@ def test_a_second_agent_is_told_folder_and_pid(tmp_path: Path, lock: AgentLock) 
 
 
 def test_another_state_folder_is_another_agent(tmp_path: Path, lock: AgentLock) -> None:
-    lock_state_dir(tmp_path / "other").release()
+    other = lock_state_dir(tmp_path / "other")
+    other.release()
+    assert other.path.parent == tmp_path / "other"
 
 
 def test_a_state_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
