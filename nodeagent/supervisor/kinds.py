@@ -36,7 +36,7 @@ class KindRow:
 #: beats only when it answers, and may be held up by its own fsync.
 KINDS: Final[Mapping[Kind, KindRow]] = {
     Kind.REDIS: KindRow("nodeagent.supervisor.redis_worker:main", 20.0, 20.0, 1.0),
-    Kind.STORAGE: KindRow("nodeagent.capture.storage_worker:main", 30.0, 30.0, 0.9),
+    Kind.STORAGE: KindRow("nodeagent.capture.keeper:main", 30.0, 30.0, 0.9),
     Kind.CAPTURE: KindRow("nodeagent.capture.worker:main", 30.0, 10.0, 0.35),
     Kind.INFERENCE: KindRow("nodeagent.inference.worker:main", 60.0, 20.0, 0.55),
     Kind.JUDGE: KindRow("nodeagent.judge.worker:main", 30.0, 15.0, 0.7),
