@@ -201,10 +201,15 @@ def samples_in(clips: Iterable[StoredClip], sample_fps: float) -> int:
         BadMedia: a clip cannot be read.
     """
     sampler = Sampler(sample_fps)
-    return sum(sampler.take(time_ns) for stored in clips for time_ns in _frame_times(stored))
+    return sum(sampler.take(time_ns) for stored in clips for time_ns in frame_times(stored))
 
 
-def _frame_times(stored: StoredClip) -> list[int]:
+def frame_times(stored: StoredClip) -> list[int]:
+    """Capture times of a clip's frames, UTC ns, growing.
+
+    Raises:
+        BadMedia: the clip cannot be read.
+    """
     try:
         with av.open(str(stored.path)) as container:
             packets = [p for p in container.demux(video=0) if p.pts is not None]
