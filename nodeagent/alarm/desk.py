@@ -13,7 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import partial
 
 from nodeagent.alarm.hand import Job, Trouble, retry_after_s
-from nodeagent.alarm.plan import Wait, decide
+from nodeagent.alarm.plan import ROUNDING_NS, Wait, decide
 from nodeagent.alarm.replay import piece_of, window_of
 from nodeagent.alarm.states import FINAL, Event
 from nodeagent.alarm.steps import Checkpoint
@@ -170,6 +170,8 @@ class AlarmDesk:
                 "alarm %s: %s %s at %s", row.dedup_key, row.rule_id, row.zone, row.camera_id,
                 extra={"event": "alarm_recorded", "alarm": row.id, "camera": row.camera_id},
             )  # fmt: skip
+        if row.state in FINAL and message.stage == "started":
+            self._cell.add("duplicates")
         if message.stage != "started":
             # The message `started` carries the work; this one only had something to add.
             self._bus.ack(delivery)
@@ -178,8 +180,6 @@ class AlarmDesk:
             older, self._jobs[row.id].delivery = self._jobs[row.id].delivery, delivery
             self._bus.ack(older)
         else:
-            if row.state in FINAL:
-                self._cell.add("duplicates")
             self._jobs[row.id] = Job(delivery, row, taken_s)
 
     # Moving.
@@ -226,7 +226,8 @@ class AlarmDesk:
 
     def _pin(self, row: AlarmRow) -> list[StoredClip]:
         """The window's clips, kept from retention where the disk allows it."""
-        found = self._storage.clips(row.camera_id, row.replay_from_ns, row.replay_to_ns)
+        # One rounding further: a clip that ends just with the window does not prove to reach it, the next one does.
+        found = self._storage.clips(row.camera_id, row.replay_from_ns, row.replay_to_ns + 2 * ROUNDING_NS)
         held = {stored.clip: stored for stored in self._storage.pinned(row.dedup_key)}
         try:
             fresh = [stored for stored in found if stored.clip not in held]

@@ -86,7 +86,8 @@ def choose(pieces: Iterable[Piece], window: Window) -> list[Piece]:
 
     A clip of the epoch in use is preferred, so that a replay does not change recordings without need.
     """
-    inside = [piece for piece in pieces if piece.end_ns > window.from_ns and piece.start_ns <= window.to_ns]
+    enough_ns = window.to_ns + ROUNDING_NS
+    inside = [piece for piece in pieces if piece.end_ns > window.from_ns and piece.start_ns <= enough_ns]
     inside.sort(key=lambda piece: (piece.start_ns, -piece.end_ns, -piece.clip.epoch))
     chosen: list[Piece] = []
     while inside:
@@ -98,7 +99,7 @@ def choose(pieces: Iterable[Piece], window: Window) -> list[Piece]:
             chosen.append(max(near, key=lambda piece: (piece.clip.epoch == epoch, piece.end_ns, piece.clip.epoch)))
         elif inside:
             chosen.append(inside[0])
-        if chosen and chosen[-1].end_ns >= window.to_ns:
+        if chosen and chosen[-1].end_ns >= enough_ns:
             break
     return chosen
 

@@ -18,12 +18,10 @@ STEPS: Final[dict[str, str]] = {
     "replay_renamed": "the replay is cut again and replaces an equal one",
     "snapshot_written": "as above",
     "replay_ready": "the row says so: nothing is cut again",
-    "cut_released": "as above",
     "push_claimed": "as `cut_claimed`",
     "push_sent": "the target gets the same bytes with the same key again: only it can know that it had them",
     "attempt_kept": "a target that accepted is not asked again",
     "pushed": "the row is final: only the links are removed",
-    "push_released": "as above",
     "unpinned": "as above; removing nothing is harmless",
     "acked": "nothing comes: it is done",
 }

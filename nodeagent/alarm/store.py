@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, CursorResult, Engine, Row, insert, select, update
 from sqlalchemy.dialects import mysql, sqlite
@@ -21,6 +21,8 @@ from nodeagent.infra.tables import alarm, alarm_key, alarm_slot, push_attempt
 
 #: Work on one alarm that was started so often without an end is not started again: it kills its worker.
 MAX_STARTS = 5
+#: Columns of a row whose step came to an orderly end.
+RELEASED: Final[dict[str, Any]] = {"claimed_by": None, "claimed_until_ns": 0, "starts": 0}
 #: Longest text kept in `state_reason` and `partial_reason`, characters.
 REASON_MAX = 500
 
@@ -138,7 +140,7 @@ class AlarmStore:
         write(self._engine, "release", lambda connection: connection.execute(query))
 
     def replay_ready(self, row: AlarmRow, cutting: Cutting, push_body: str, now_ns: int) -> bool:
-        """Keep what was cut and the body of its push; False when another worker was faster."""
+        """Keep what was cut and the body of its push, and give the row back; False when another worker was faster."""
         return self.advance(
             row,
             Event.CUT,
@@ -154,8 +156,13 @@ class AlarmStore:
                 "snapshot_path": cutting.snapshot_path,
                 "snapshot_sha256": cutting.snapshot_sha256,
                 "push_body": push_body,
+                **RELEASED,
             },
         )
+
+    def pushed(self, row: AlarmRow, event: Event, now_ns: int) -> bool:
+        """Everybody has been told (or there is nobody), and the row is given back; False when it was final before."""
+        return self.advance(row, event, now_ns, RELEASED)
 
     def attempt(self, alarm_id: int, push: PushRow) -> None:
         """Keep one push attempt."""

@@ -90,8 +90,6 @@ class AlarmWork:
         body = body_of(payload(taken, cutting, self._site, self._zone, camera_name))
         won = self._store.replay_ready(taken, cutting, body, self._clock.wall_ns())
         self._checkpoint("replay_ready")
-        self._store.release(alarm_id, orderly=True)
-        self._checkpoint("cut_released")
         return Done(End.MOVED, self._store.load(alarm_id), made_partial=won and bool(cutting.partial_reason))
 
     def push(self, alarm_id: int, owed: bool) -> Done:
@@ -106,10 +104,10 @@ class AlarmWork:
         complete = all(push.accepted for push in pushes)
         if complete:
             event = Event.ACCEPTED if self._targets else Event.NOBODY
-            self._store.advance(taken, event, self._clock.wall_ns())
+            self._store.pushed(taken, event, self._clock.wall_ns())
             self._checkpoint("pushed")
-        self._store.release(alarm_id, orderly=True)
-        self._checkpoint("push_released")
+        else:
+            self._store.release(alarm_id, orderly=True)
         return Done(End.MOVED if complete else End.REFUSED, self._store.load(alarm_id), pushes)
 
     def _ask(self, row: AlarmRow, target: PushSettings) -> PushRow:

@@ -59,7 +59,7 @@ def serve(ctx: WorkerContext, arg: str, engine: Engine, bus: Bus, checkpoint: Ch
         log.error("%s", exc, extra={"event": "config_fault"})  # noqa: TRY400  (the text says it all)
         ctx.cell.state(State.BUS_DOWN, str(exc))
         return EXIT_FATAL
-    desk = _desk(ctx, arg, engine, bus, checkpoint)
+    desk = build_desk(ctx, arg, engine, bus, checkpoint)
     names = WantedFile(ctx.wanted_path)
     names_due_s = 0.0
     bus.consume(ALARMS, PREFETCH)
@@ -97,7 +97,8 @@ def _prepared(ctx: WorkerContext, engine: Engine, bus: Bus) -> bool:
     return tables and queues
 
 
-def _desk(ctx: WorkerContext, arg: str, engine: Engine, bus: Bus, checkpoint: Checkpoint) -> AlarmDesk:
+def build_desk(ctx: WorkerContext, arg: str, engine: Engine, bus: Bus, checkpoint: Checkpoint) -> AlarmDesk:
+    """The desk of alarm worker `arg` on these parts."""
     settings = ctx.settings
     # The same after a restart: the successor of a killed worker owns its claims at once.
     worker = f"{settings.node.node_id}/alarm:{arg}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def test_time_is_exact_and_grows(storage: Storage, tmp_path: Path, b_frames: int
     assert all(pts >= dts for dts, pts in stamps)
     shown = sorted(pts for _, pts in stamps)
     complete = shown[: round(26.0 * 10)]
-    assert {b - a for a, b in zip(complete, complete[1:], strict=False)} == {9000}
+    assert {b - a for a, b in itertools.pairwise(complete)} == {9000}
 
 
 def test_the_index_comes_first(storage: Storage, tmp_path: Path) -> None:

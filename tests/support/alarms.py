@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections import deque
 from pathlib import Path
@@ -15,8 +16,21 @@ from nodeagent.contract.clip import ClipId, clip_file_name
 from nodeagent.contract.codec import Message, encode_alarm
 from nodeagent.contract.errors import Unavailable
 from nodeagent.contract.ids import NS_PER_S
+from nodeagent.contract.report import Kind
+from nodeagent.infra.board import Board
 from nodeagent.infra.bus.port import Delivery
-from nodeagent.infra.storage import Storage
+from nodeagent.infra.clock import SystemClock
+from nodeagent.infra.settings.sections import (
+    AlarmSettings,
+    NodeSettings,
+    PoolSettings,
+    PushSettings,
+    Settings,
+    SiteSettings,
+)
+from nodeagent.infra.stop import Stop
+from nodeagent.infra.storage import Storage, init_pool
+from nodeagent.infra.worker import WorkerContext
 from tests.support.media import make_video
 
 #: A time on the grid of five-second clips, some minutes into 2023: long past, so that no test waits for it.
@@ -106,6 +120,10 @@ class MemoryBus:
         sent = encode_alarm(body) if isinstance(body, AlarmMessage) else body
         self._queue.append(Delivery("alarms", "gate-1", sent, attempt, tag=next(self._tags)))
 
+    @property
+    def empty(self) -> bool:
+        return not self.held and not self._queue
+
     def redeliver(self) -> None:
         """As when the consumer died: what it held comes again."""
         for delivery in list(self.held.values()):
@@ -137,3 +155,18 @@ class MemoryBus:
     def _confirmed(self) -> None:
         if self.refusing:
             raise Unavailable("bus: not confirmed")
+
+
+def worker_context(folder: Path, push: tuple[PushSettings, ...] = (), **alarm: Any) -> WorkerContext:
+    """Surroundings of an alarm worker whose everything lies in `folder`: SQLite, a marked pool, a board of its own."""
+    (folder / "pool").mkdir(parents=True, exist_ok=True)
+    init_pool(folder / "pool")
+    settings = Settings(
+        site=SiteSettings(name="works", time_zone="Asia/Shanghai"),
+        node=NodeSettings(node_id="node-1", state_dir=folder),
+        pool=(PoolSettings(path=folder / "pool", reserve_gb=0),),
+        alarm=AlarmSettings(**{"replay_patience_s": 1.0, **alarm}),
+        push=push,
+    )
+    board = Board.create(folder / "board", "node-1", os.getpid(), T0, cells=4)
+    return WorkerContext("alarm:0", settings, board.claim("alarm:0", Kind.ALARM), Stop(), SystemClock(), folder)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from nodeagent.alarm.plan import Cut, Piece, Wait, Window, choose, decide, one_stream, why_partial
@@ -19,7 +21,7 @@ def piece(start_s: float, end_s: float, epoch: int = 1, stream: object = None) -
 
 
 def run(*ends: float) -> list[Piece]:
-    return [piece(a, b) for a, b in zip(ends, ends[1:], strict=False)]
+    return [piece(a, b) for a, b in itertools.pairwise(ends)]
 
 
 def spans(pieces: list[Piece]) -> list[tuple[int, int]]:
@@ -98,3 +100,8 @@ def test_a_camera_that_moved_within_the_window_goes_on_with_the_new_owner() -> N
 def test_only_clips_of_one_format_around_the_confirming_instant_are_joined(streams: str, kept: list[int]) -> None:
     clips = [piece(a, a + 10, stream=s) for a, s in zip((95, 105, 115, 125), streams, strict=True)]
     assert [p.start_ns // S for p in one_stream(clips, WINDOW)] == kept
+
+
+def test_the_clip_after_one_that_ends_just_with_the_window_proves_that_it_is_covered() -> None:
+    clips = [piece(95, 130), piece(130, 135)]
+    assert decide(clips, WINDOW, 136 * S, PATIENCE) == Cut(tuple(clips))

@@ -1,0 +1,338 @@
+"""The alarm worker's loop on a real database, pool and HTTP target; only the bus is one in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from sqlalchemy import text
+
+from nodeagent.alarm.desk import AlarmDesk
+from nodeagent.alarm.steps import go_on
+from nodeagent.alarm.store import AlarmStore
+from nodeagent.alarm.worker import build_desk
+from nodeagent.contract.codec import Message, encode_alarm
+from nodeagent.contract.ids import NS_PER_S
+from nodeagent.contract.states import State
+from nodeagent.infra.alarm_records import AlarmRow, AlarmState, list_alarms
+from nodeagent.infra.database import migrate, open_database
+from nodeagent.infra.settings.sections import PushSettings
+from nodeagent.infra.storage import Storage
+from tests.support.alarms import T0, MemoryBus, add_clips, message, worker_context
+from tests.support.eventually import eventually
+from tests.support.media import count_frames
+from tests.support.receiver import Answer, PushReceiver, answers
+
+S = NS_PER_S
+SECRET = "k3y"
+
+
+class World:
+    """A desk and all around it."""
+
+    def __init__(self, folder: Path, push: tuple[PushSettings, ...], **alarm: Any) -> None:
+        self.folder = folder
+        self.ctx = worker_context(folder, push, **alarm)
+        self.engine = open_database(self.ctx.settings.database_url)
+        migrate(self.engine)
+        self.bus = MemoryBus()
+        self.storage = Storage(self.ctx.settings.pools)
+        self.desk = self.new_desk()
+
+    def new_desk(self) -> AlarmDesk:
+        return build_desk(self.ctx, "0", self.engine, self.bus, go_on)  # type: ignore[arg-type]
+
+    def until(self, check: Any, within_s: float = 20.0) -> Any:
+        def turn() -> Any:
+            self.desk.turn(0.01)
+            return check()
+
+        return eventually(turn, within_s=within_s, every_s=0.02)
+
+    def settled(self) -> bool:
+        return self.bus.empty
+
+    @property
+    def row(self) -> AlarmRow:
+        (row,) = list_alarms(self.engine)
+        return row
+
+    def close(self) -> None:
+        self.desk.drain(time.monotonic() + 10)
+        self.engine.dispose()
+
+
+def just_over() -> int:
+    """A start of recording for which the window of an alarm 15 s later is over since a moment."""
+    return (time.time_ns() // S - 26) * S
+
+
+@pytest.fixture
+def receiver() -> Iterator[PushReceiver]:
+    with PushReceiver(SECRET) as running:
+        yield running
+
+
+def target(receiver: PushReceiver, name: str = "crm", timeout_s: float = 5.0) -> PushSettings:
+    return PushSettings.model_validate({"name": name, "url": receiver.url, "secret": SECRET, "timeout_s": timeout_s})
+
+
+@pytest.fixture
+def world(tmp_path: Path, receiver: PushReceiver) -> Iterator[World]:
+    made = World(tmp_path, (target(receiver),))
+    yield made
+    made.close()
+
+
+def test_from_message_to_push(world: World, receiver: PushReceiver) -> None:
+    add_clips(world.storage, world.folder, width=768, height=432)
+    world.desk.camera_names = {"gate-1": "北门一号"}
+    world.bus.put(message())
+    world.until(world.settled)
+    row = world.row
+    assert (row.state, row.partial, row.partial_reason) == (AlarmState.PUSHED, False, "")
+    # Window 5 s .. 25 s, key frames every second.
+    assert (row.replay_start_ns, row.replay_length_ns) == (T0 + 5 * S, 20 * S)
+    assert row.replay_path and row.snapshot_path
+    assert count_frames(Path(row.replay_path)) == list(range(50, 250))
+    assert hashlib.sha256(Path(row.replay_path).read_bytes()).hexdigest() == row.replay_sha256
+    with Image.open(row.snapshot_path) as picture:
+        assert picture.width == 768 and picture.height > 432
+    (push,) = receiver.pushes
+    doc = json.loads(push.body)
+    assert push.genuine and push.key == row.dedup_key == doc["dedup_key"]
+    assert (doc["camera"]["name"], doc["site"], doc["replay"]["seconds"]) == ("北门一号", "works", 20.0)
+    assert doc["evidence"]["boxes"][0]["label"] == "person"
+    assert [p.status for p in row.pushes] == [200]
+    assert {"closed", "judged", "received", "waiting", "replay_ready", "pushed"} <= set(row.timings)
+    assert world.storage.pinned(row.dedup_key) == []
+    counters = {name: world.ctx.cell.get(name) for name in ("received", "rows", "pushed", "partial", "duplicates")}
+    assert counters == {"received": 1, "rows": 1, "pushed": 1, "partial": 0, "duplicates": 0}
+    assert world.ctx.cell.get("lag_ms") > 0
+
+
+def test_a_message_of_a_pushed_alarm_amends_and_pushes_nothing(world: World, receiver: PushReceiver) -> None:
+    add_clips(world.storage, world.folder)
+    world.bus.put(message())
+    world.until(world.settled)
+    world.bus.put(message())
+    world.bus.put(message(confirmed_ns=T0 + 20 * S))
+    world.bus.put(message(stage="ended", ended_ns=T0 + 40 * S))
+    world.until(lambda: len(world.bus.acked) == 4)
+    assert (len(receiver.pushes), world.row.ended_ns, world.row.messages) == (1, T0 + 40 * S, 4)
+    assert world.ctx.cell.get("duplicates") == 2
+
+
+def test_a_camera_that_stopped_gives_a_partial_replay_that_says_so(world: World, receiver: PushReceiver) -> None:
+    add_clips(world.storage, world.folder, count=4)
+    world.bus.put(message())
+    world.until(world.settled)
+    reason = "no video for 5.0 s (from 15.0 to 20.0 s of the window)"
+    assert (world.row.partial, world.row.partial_reason, world.row.missing_ns) == (True, reason, 5 * S)
+    assert json.loads(receiver.pushes[0].body)["replay"]["reason"] == reason
+    assert world.ctx.cell.get("partial") == 1
+
+
+def test_an_alarm_without_any_video_is_pushed_all_the_same(world: World, receiver: PushReceiver) -> None:
+    world.bus.put(message())
+    world.until(world.settled)
+    assert (world.row.state, world.row.replay_path) == (AlarmState.PUSHED, None)
+    assert world.row.partial_reason == "no video of the window is on disk"
+    assert len(receiver.pushes) == 1
+
+
+def test_a_clip_that_cannot_be_read_is_left_out_and_said_so(world: World) -> None:
+    add_clips(world.storage, world.folder)[3].write_bytes(b"nothing of the kind")
+    world.bus.put(message())
+    world.until(world.settled)
+    assert world.row.partial_reason == "1 clip cannot be read; no video for 5.0 s (from 10.0 to 15.0 s of the window)"
+    assert world.row.replay_path and len(count_frames(Path(world.row.replay_path))) == 150
+
+
+def test_a_change_of_resolution_keeps_the_part_around_the_confirming_sample(world: World) -> None:
+    add_clips(world.storage, world.folder, count=4)
+    add_clips(world.storage, world.folder, count=3, start_ns=T0 + 20 * S, width=640, height=480)
+    world.bus.put(message())
+    world.until(world.settled)
+    assert world.row.partial_reason.startswith("the stream changed its format; no video for 5.0 s")
+
+
+def test_waits_for_the_clips_that_are_still_to_come_and_pins_the_first_ones(tmp_path: Path) -> None:
+    world = World(tmp_path, (), replay_patience_s=60.0)
+    base = just_over()
+    clips = add_clips(world.storage, world.folder, count=3, start_ns=base)
+    sent = message(confirmed_ns=base + 15 * S)
+    world.bus.put(sent)
+    world.until(lambda: world.row.state is AlarmState.WAITING)
+    assert world.bus.held and len(world.storage.pinned(sent.dedup_key)) == 2
+    for path in clips:
+        path.unlink()
+    add_clips(world.storage, world.folder, count=4, start_ns=base + 15 * S)
+    world.until(world.settled)
+    assert (world.row.state, world.row.partial) == (AlarmState.RECORDED, False)
+    assert world.row.pushes == ()
+    world.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (Answer(500, body=b"oh \x01 no"), "HTTP 500: oh   no"),
+        (Answer(404), "HTTP 404: {}"),
+        (Answer(302, location="http://127.0.0.1:1/elsewhere"), "HTTP 302: {}"),
+        (Answer(drop=True), "RemoteProtocolError"),
+        (Answer(delay_s=30), "no answer within 0.5 s"),
+        (Answer(500, body=b"x" * 3_000_000), "HTTP 500: " + "x" * 190),
+    ],
+)
+def test_a_target_that_fails_gets_the_same_bytes_again_and_the_replay_is_cut_once(
+    tmp_path: Path, receiver: PushReceiver, answer: Answer, error: str
+) -> None:
+    world = World(tmp_path, (target(receiver, timeout_s=0.5),))
+    add_clips(world.storage, world.folder)
+    receiver.answer = answers([answer, answer])
+    world.bus.put(message())
+    world.until(lambda: world.bus.delayed)
+    assert world.ctx.cell.current_state is State.PUSH_FAILING
+    row = world.row
+    assert (row.state, row.pushes[0].error) == (AlarmState.REPLAY_READY, error)
+    assert row.replay_path is not None
+    made = Path(row.replay_path).stat().st_mtime_ns
+    world.until(world.settled)
+    assert world.row.state is AlarmState.PUSHED
+    assert [push.accepted for push in world.row.pushes] == [False, False, True]
+    assert [delay for _, delay in world.bus.delayed] == [1, 5]
+    assert len({(push.key, push.body) for push in receiver.pushes}) == 1
+    assert Path(row.replay_path).stat().st_mtime_ns == made
+    assert world.ctx.cell.get("push_failures") == 2
+    world.desk.turn(0.01)
+    assert world.ctx.cell.current_state is State.IDLE
+    world.close()
+
+
+def test_a_target_that_accepted_is_not_asked_again_for_another_that_did_not(
+    tmp_path: Path, receiver: PushReceiver
+) -> None:
+    with PushReceiver(SECRET) as good:
+        world = World(tmp_path, (target(good, "good"), target(receiver, "bad")))
+        receiver.answer = answers([Answer(503)] * 2)
+        world.bus.put(message())
+        world.until(world.settled)
+        assert (len(good.pushes), len(receiver.pushes)) == (1, 3)
+        assert world.row.state is AlarmState.PUSHED
+        world.close()
+
+
+def test_a_wrong_secret_is_refused_by_the_receiver_and_not_told_in_the_record(
+    tmp_path: Path, receiver: PushReceiver
+) -> None:
+    wrong = PushSettings.model_validate({"name": "crm", "url": receiver.url, "secret": "hunter2"})
+    world = World(tmp_path, (wrong,))
+    world.bus.put(message())
+    world.until(lambda: world.bus.delayed)
+    assert world.row.pushes[0].status == 401
+    assert "hunter2" not in str(world.row)
+    world.close()
+
+
+@pytest.mark.parametrize(
+    "alien",
+    [
+        Message(b"{}", {"type": "alarm"}),
+        Message(b"\x80\x04K\x01.", {}),
+        Message(encode_alarm(message()).body.replace(b'"v":1', b'"v":9'), {"type": "alarm"}),
+        Message(encode_alarm(message()).body.replace(b'"gate-1"', b'"../../etc"'), {"type": "alarm"}),
+    ],
+)
+def test_what_is_no_alarm_is_put_aside_with_the_reason(world: World, alien: Message) -> None:
+    world.bus.put(alien)
+    world.until(world.settled)
+    ((_, reason),) = world.bus.put_aside
+    assert reason and world.ctx.cell.get("refused") == 1
+    assert list_alarms(world.engine) == []
+
+
+def test_while_the_broker_confirms_nothing_what_is_to_be_put_aside_is_kept(world: World) -> None:
+    world.bus.refusing = True
+    world.bus.put(Message(b"{}", {"type": "alarm"}))
+    world.until(lambda: world.desk.in_hand == 1)
+    assert world.bus.put_aside == []
+    world.bus.refusing = False
+    world.until(lambda: world.bus.put_aside)
+    assert world.desk.in_hand == 0
+
+
+def test_a_database_that_goes_away_loses_nothing(world: World, receiver: PushReceiver) -> None:
+    add_clips(world.storage, world.folder)
+    with world.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE alarm_slot RENAME TO away"))
+    world.bus.put(message())
+    world.until(lambda: world.ctx.cell.current_state is State.DATABASE_DOWN)
+    assert len(world.bus.held) == 1 and receiver.pushes == []
+    with world.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE away RENAME TO alarm_slot"))
+    world.until(world.settled)
+    assert (world.row.state, len(receiver.pushes)) == (AlarmState.PUSHED, 1)
+
+
+def test_work_that_was_started_five_times_without_an_end_is_quarantined(world: World) -> None:
+    add_clips(world.storage, world.folder)
+    store = AlarmStore(world.engine, "node-1/alarm:0")
+    row = store.record(message(), T0).row
+    for _ in range(5):
+        assert store.claim(row.id, T0, T0 + S)
+    world.bus.put(message())
+    world.until(world.settled)
+    assert world.row.state is AlarmState.QUARANTINED
+    ((_, reason),) = world.bus.put_aside
+    assert reason == world.row.state_reason == "work in state waiting was started 5 times and never ended"
+
+
+def test_an_alarm_that_another_worker_holds_is_left_to_it(world: World) -> None:
+    add_clips(world.storage, world.folder)
+    other = AlarmStore(world.engine, "node-2/alarm:0")
+    row = other.record(message(), T0).row
+    assert other.claim(row.id, time.time_ns(), time.time_ns() + 3600 * S)
+    world.bus.put(message())
+    world.until(lambda: world.bus.delayed)
+    assert world.bus.delayed[0][1] == 5.0 and world.row.replay_path is None
+    other.release(row.id, orderly=True)
+    world.until(world.settled)
+    assert world.row.state is AlarmState.PUSHED
+
+
+def test_a_full_evidence_disk_is_shown_and_tried_again(world: World) -> None:
+    add_clips(world.storage, world.folder)
+    blocked = world.ctx.settings.evidence_dir
+    blocked.write_text("a file where the folder should be")
+    world.bus.put(message())
+    world.until(lambda: world.bus.delayed)
+    world.desk.turn(0.01)
+    assert world.ctx.cell.current_state is State.STORAGE_FULL
+    assert world.row.starts == 0
+    blocked.unlink()
+    world.until(world.settled)
+    assert world.row.state is AlarmState.PUSHED
+    world.until(lambda: world.ctx.cell.current_state is State.IDLE)
+
+
+def test_draining_lets_running_steps_end_and_keeps_the_rest_unacknowledged(tmp_path: Path) -> None:
+    world = World(tmp_path, (), replay_patience_s=60.0)
+    base = just_over()
+    add_clips(world.storage, world.folder, count=3, start_ns=base)
+    world.bus.put(message(confirmed_ns=base + 15 * S))
+    world.until(lambda: world.row.state is AlarmState.WAITING)
+    world.close()
+    assert len(world.bus.held) == 1
+    add_clips(world.storage, world.folder, count=4, start_ns=base + 15 * S)
+    world.bus.redeliver()
+    world.desk = world.new_desk()
+    world.until(world.settled)
+    assert (world.row.state, world.row.partial) == (AlarmState.RECORDED, False)
+    world.close()
