@@ -20,13 +20,8 @@ from nodeagent.contract.report import ChildRow, Kind, NodeReport, Phase
 from nodeagent.contract.states import MEANING
 from nodeagent.infra.alarm_records import AlarmRow
 
-#: Counter that shows a stage's throughput, and what it counts.
-RATE_OF: dict[Kind, tuple[str, str]] = {
-    Kind.CAPTURE: ("samples", "samples"),
-    Kind.INFERENCE: ("samples", "samples"),
-    Kind.JUDGE: ("samples", "samples"),
-    Kind.ALARM: ("pushed", "alarms"),
-}
+#: Stages whose throughput is shown, in samples.
+RATED = frozenset({Kind.CAPTURE, Kind.INFERENCE, Kind.JUDGE})
 #: Reports over which a rate is taken.
 RATE_WINDOW = 10
 #: Lines kept of what happened.
@@ -44,9 +39,9 @@ class Rates:
     def note(self, report: NodeReport, now_s: float) -> None:
         """Take in one report made at `now_s`, monotonic seconds."""
         for row in report.rows:
-            if row.kind in RATE_OF:
+            if row.kind in RATED:
                 history = self._seen.setdefault(row.name, deque(maxlen=RATE_WINDOW))
-                history.append((now_s, row.counters[RATE_OF[row.kind][0]]))
+                history.append((now_s, row.counters["samples"]))
 
     def per_second(self, name: str) -> float | None:
         """Events per second of one child; none before two reports."""
@@ -63,18 +58,17 @@ def _state(row: ChildRow) -> Text:
 
 
 def _stages(report: NodeReport, rates: Rates) -> Table:
-    table = Table(expand=True, box=None, header_style="bold")
-    for name in ("process", "pid", "state", "rate", "lag", "done", "restarts"):
-        table.add_column(name, no_wrap=True)
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+    for name in ("process", "pid", "state", "samples/s", "lag", "done", "restarts"):
+        table.add_column(name, no_wrap=True, min_width=len(name))
     for row in report.rows:
-        unit = RATE_OF.get(row.kind, ("", ""))[1]
         rate = rates.per_second(row.name)
         lag = row.counters.get("lag_ms")
         table.add_row(
             row.name,
             str(row.pid or "-"),
             _state(row),
-            f"{rate:.1f} {unit}/s" if rate is not None and row.kind is not Kind.ALARM else "",
+            f"{rate:.1f}" if rate is not None else "",
             f"{lag / 1000:.1f} s" if lag else "",
             _done(row),
             str(row.restarts) if row.restarts else "",
@@ -99,13 +93,14 @@ def _done(row: ChildRow) -> str:
 def _alarms(alarms: Sequence[AlarmRow], zone: ZoneInfo) -> RenderableType:
     if not alarms:
         return Text("none yet: a replay reaches 15 s past the violation, so the first push takes a while", style="dim")
-    table = Table(expand=True, box=None, header_style="bold")
-    for name in ("time", "camera", "rule", "zone", "state", "replay"):
-        table.add_column(name, overflow="fold")
+    lines = Text()
     for alarm in alarms[:ALARMS_SHOWN]:
-        when = local_time(alarm.confirmed_ns, zone)
-        table.add_row(when, alarm.camera_id, alarm.rule_id, alarm.zone, alarm.state.value, str(alarm.replay_path or ""))
-    return table
+        when = local_time(alarm.confirmed_ns, zone).partition(" ")[2]
+        lines.append(f"{when} {alarm.camera_id} {alarm.rule_id} ({alarm.zone}): {alarm.state.value}\n")
+        if alarm.replay_path:
+            lines.append(f"  {alarm.replay_path}\n", style="dim")
+    lines.rstrip()
+    return lines
 
 
 def page(
