@@ -57,15 +57,15 @@ def status(config: Path, watch: bool, as_json: bool) -> None:
 
 def _report(state_dir: Path, clock: Clock) -> NodeReport:
     """The live board's report; says why and exits with NOT_RUNNING when there is none."""
-    path = live_board_path(state_dir)
-    if path is None:
-        click.echo(f"no agent is running on {state_dir}", err=True)
-        sys.exit(ExitCode.NOT_RUNNING)
     try:
-        return Board.open(path).report(clock.monotonic_s(), __version__, socket.gethostname())
-    except AgentError as exc:
-        click.echo(f"the status board of {state_dir} cannot be read: {exc}", err=True)
-        sys.exit(ExitCode.NOT_RUNNING)
+        path = live_board_path(state_dir)
+        if path is not None:
+            return Board.open(path).report(clock.monotonic_s(), __version__, socket.gethostname())
+        click.echo(f"no agent is running on {state_dir}", err=True)
+    except (AgentError, OSError) as exc:
+        # Another user's agent: its folders may not be looked into.
+        click.echo(f"the agent on {state_dir} cannot be seen: {exc}", err=True)
+    sys.exit(ExitCode.NOT_RUNNING)
 
 
 def _watch(state_dir: Path, zone: ZoneInfo, clock: Clock) -> ExitCode:
