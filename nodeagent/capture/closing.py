@@ -5,9 +5,9 @@
 3. the file gets its final name, and the folder is synced
 4. the publisher announces it; the journal says "confirmed"
 
-Killed before 2 the file is a `*.part.mp4` without a record: repaired at the next start.  Killed between 2 and 3 the next
-start renames it.  Killed after 3 the clip waits in the journal.  So no closed clip is lost, and none is announced before
-a reader can find it.
+Killed before 2 the file is a `*.part.mp4` without a record: repaired at the next start.  Killed between 2 and 3 the
+next start renames it.  Killed after 3 the clip waits in the journal.  So no closed clip is lost, and none is announced
+before a reader can find it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def give_final_name(closed: Closed) -> bool:
 
 
 def finish_renames(journal: Journal) -> None:
-    """What a killed predecessor had closed but not renamed.  Clips of a disk that is away now wait for the next start."""
+    """What a killed predecessor had closed but not renamed.  Clips of a disk that is away wait for the next start."""
     waiting = {closed.key: closed for closed in journal.all_unconfirmed()}
     if journal.last is not None:
         waiting.setdefault(journal.last.key, journal.last)

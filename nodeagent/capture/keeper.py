@@ -19,13 +19,15 @@ from nodeagent.contract.clip import parse_clip_name
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.states import State
 from nodeagent.infra.settings.sections import GIB, PoolSettings
-from nodeagent.infra.storage import CLIPS_FOLDER, free_bytes, is_pool, open_storage
+from nodeagent.infra.storage import CLIPS_FOLDER, StorageFull, free_bytes, is_pool, open_storage
 from nodeagent.infra.worker import EXIT_OK, WorkerContext
 
 log = logging.getLogger(__name__)
 
 #: How often the disks are looked at, seconds: at 200 cameras of 8 Mbit/s a disk fills by 1 GB meanwhile.
 LOOK_S = 5.0
+#: The first look counts every folder; the next beat may take this long, seconds.
+LOOK_ALLOW_S = 60.0
 #: Longest wait between two beats, seconds.
 _BEAT_S = 0.5
 #: Deletions between two beats.
@@ -56,26 +58,20 @@ def main(ctx: WorkerContext, _arg: str) -> int:
 
 
 def _look(ctx: WorkerContext, keepers: list[DiskKeeper]) -> None:
-    missing, full, totals = [], [], [0, 0, 0, 0]
+    """One look at every disk, and what it showed on the board."""
+    clips = size = free = quota = 0
+    missing, full = [], []
     for keeper in keepers:
-        ctx.cell.beat(allow_s=60)
-        path = keeper.pool.path
-        if not is_pool(path):
-            missing.append(str(path))
+        if not is_pool(keeper.pool.path):
+            missing.append(str(keeper.pool.path))
             continue
         try:
-            for count, _ in enumerate(keeper.tidy(ctx.clock.wall_ns())):
-                ctx.cell.add("deleted")
-                if count % _BEAT_DELETIONS == 0:
-                    ctx.cell.beat()
-            free = free_bytes(path)
-        except OSError as exc:
-            full.append(f"{path}: {exc.strerror}")
-            continue
-        if free < keeper.pool.reserve_gb * GIB:
-            full.append(f"{path}: {free / GIB:.2f} GiB free, nothing left to delete")
-        totals = [a + b for a, b in zip(totals, (*keeper.used, free, round(keeper.pool.quota_gb * GIB)), strict=True)]
-    for name, value in zip(("clips", "bytes", "free_bytes", "quota_bytes"), totals, strict=True):
+            free += _tidy(ctx, keeper)
+        except (OSError, StorageFull) as exc:
+            full.append(f"{keeper.pool.path}: {exc}")
+        clips, size = clips + keeper.used[0], size + keeper.used[1]
+        quota += round(keeper.pool.quota_gb * GIB)
+    for name, value in (("clips", clips), ("bytes", size), ("free_bytes", free), ("quota_bytes", quota)):
         ctx.cell.set(name, value)
     if missing:
         ctx.cell.state(State.STORAGE_MISSING, f"no marker in {', '.join(missing)}")
@@ -83,6 +79,24 @@ def _look(ctx: WorkerContext, keepers: list[DiskKeeper]) -> None:
         ctx.cell.state(State.STORAGE_FULL, "; ".join(full))
     else:
         ctx.cell.state(State.RUNNING)
+
+
+def _tidy(ctx: WorkerContext, keeper: DiskKeeper) -> int:
+    """Tidy one disk; returns its free bytes.
+
+    Raises:
+        OSError: it does not answer.
+        StorageFull: it stays under its reserve with nothing left to delete.
+    """
+    ctx.cell.beat(allow_s=LOOK_ALLOW_S)
+    for count, _ in enumerate(keeper.tidy(ctx.clock.wall_ns()), 1):
+        ctx.cell.add("deleted")
+        if count % _BEAT_DELETIONS == 0:
+            ctx.cell.beat(allow_s=LOOK_ALLOW_S)
+    free = free_bytes(keeper.pool.path)
+    if free < keeper.pool.reserve_gb * GIB:
+        raise StorageFull(f"{free / GIB:.2f} GiB free, nothing left to delete")
+    return free
 
 
 class DiskKeeper:

@@ -1,4 +1,4 @@
-"""The connection to a source as a state machine, with the delays between attempts.  Pure: time and chance are arguments.
+"""The connection to a source as a state machine, with delays between attempts.  Pure: time and chance are arguments.
 
 Attempts never end: a camera that comes back after a month is recorded again.  Only a file at its end is done.
 """

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import io
 import re
+from typing import TypeAlias
 
 import av
 
-Packet = av.Packet[av.VideoStream]
+Packet: TypeAlias = "av.Packet[av.VideoStream]"
 
 #: Types of parameter sets by codec, with the shift and mask that read the type from the unit's first byte.
 _SETS = {"h264": (0, 0x1F, frozenset({7, 8})), "hevc": (1, 0x3F, frozenset({32, 33, 34}))}

@@ -11,6 +11,7 @@ import errno
 import os
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeAlias
 
 import av
 
@@ -26,7 +27,7 @@ _TIME_BASE = Fraction(1, CLIP_TICKS_PER_S)
 #: FFmpeg's errors that the disk caused; all others come from the stream.
 _DISK_ERRORS = frozenset({errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT, errno.ENOENT, errno.EACCES, errno.EFBIG})
 
-Packet = av.Packet[av.VideoStream]
+Packet: TypeAlias = "av.Packet[av.VideoStream]"
 
 
 def translated(exc: Exception, path: Path) -> StorageFull | BadMedia:

@@ -10,12 +10,13 @@ import logging
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import av
 
 from nodeagent.capture.sampler import Sampler, Skipper
 from nodeagent.contract.clip import RingRef
-from nodeagent.contract.errors import BadMedia, Unavailable
+from nodeagent.contract.errors import AgentError, BadMedia, Fenced
 from nodeagent.infra.video import I420Scaler, sample_size
 from nodeagent.ring.writer import RingWriter
 
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 #: Packets in a row without a picture after which the stream counts as undecodable: more than any decoder's delay.
 BLIND_PACKETS = 100
 
-Packet = av.Packet[av.VideoStream]
+Packet: TypeAlias = "av.Packet[av.VideoStream]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,9 @@ class Samples:
         try:
             self._ring = RingWriter.open(place.memory_dir, place.camera_id, epoch, *size, place.slots)
             self.ring_trouble = ""
-        except Unavailable as exc:
+        except Fenced:
+            raise
+        except AgentError as exc:
             if not self.ring_trouble:
                 log.warning("%s", exc, extra={"event": "ring_full", "camera": place.camera_id})
             self.ring_trouble = str(exc)
