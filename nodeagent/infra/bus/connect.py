@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nodeagent.infra.bus.port import Bus
+from nodeagent.infra.bus.rabbitmq import RabbitBus
 from nodeagent.infra.bus.streams import StreamsBus
 from nodeagent.infra.bus.topology import Node
 from nodeagent.infra.settings.sections import Settings
@@ -17,4 +18,7 @@ def open_bus(settings: Settings) -> Bus:
         ConfigError: the URL cannot be used.
     """
     node = Node(settings.node.node_id, settings.judge.shards)
-    return StreamsBus(settings.redis_url, node)
+    if settings.bus is None:
+        return StreamsBus(settings.redis_url, node)
+    url = settings.bus.url.get_secret_value()
+    return RabbitBus(url, node, settings.bus.heartbeat_s, settings.bus.confirm_timeout_s)
