@@ -1,0 +1,68 @@
+"""The account of a camera closes: clips and gaps follow each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nodeagent.capture.ledger import PIECE_LAG_NS, PIECE_NS, Ledger
+from nodeagent.contract.ids import NS_PER_S
+from nodeagent.infra.gaps import Gap, GapReason, append_gap, read_gaps
+
+T = 1_700_000_000 * NS_PER_S
+S = NS_PER_S
+
+
+def spans(folder: Path) -> list[tuple[int, int, str]]:
+    return [((g.from_ns - T) // S, (g.to_ns - T) // S, g.reason.value) for g in read_gaps(folder, "cam", 0, 2**62)]
+
+
+def test_start_outage_and_restart_are_accounted_for(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, "cam", None, T)
+    ledger.begin(T + 2 * S)
+    ledger.end(T + 12 * S)
+    ledger.begin(T + 12 * S)
+    ledger.end(T + 20 * S)
+    ledger.outage(GapReason.STALLED, "no packet", T + 24 * S)
+    ledger.outage(GapReason.SOURCE_DOWN, "refused", T + 30 * S)
+    ledger.begin(T + 40 * S)
+    ledger.end(T + 50 * S)
+    after = Ledger(tmp_path, "cam", T + 50 * S, T + 90 * S)
+    after.begin(T + 60 * S)
+    assert spans(tmp_path) == [
+        (0, 2, "start"),
+        (20, 30, "stalled"),
+        (30, 40, "source_down"),
+        (50, 60, "restart"),
+    ]
+    assert after.gap_ns == 10 * S
+
+
+def test_a_long_gap_is_written_in_pieces(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, "cam", T, T)
+    ledger.outage(GapReason.AUTH_FAILED, "401", T)
+    for second in range(100):
+        ledger.tick(T + second * S)
+    ledger.begin(T + 100 * S)
+    found = spans(tmp_path)
+    assert (found[0][0], found[-1][1]) == (0, 100)
+    assert [a[1] for a in found[:-1]] == [b[0] for b in found[1:]]
+    assert len(found) == (100 * S - PIECE_LAG_NS) // PIECE_NS + 1
+    # A restart in the middle of a gap goes on where the ledger ended.
+    assert Ledger(tmp_path, "cam", T, T + 200 * S).accounted_ns == T + 100 * S
+
+
+def test_a_ledger_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "gaps").write_text("no folder")
+    ledger = Ledger(tmp_path, "cam", T, T)
+    ledger.begin(T + 10 * S)
+    assert ledger.accounted_ns == T
+
+
+def test_half_a_line_spoils_no_other(tmp_path: Path) -> None:
+    append_gap(tmp_path, "cam", Gap(from_ns=T, to_ns=T + S, reason=GapReason.STALLED, detail="é" * 10))
+    (path,) = (tmp_path / "gaps" / "cam").iterdir()
+    path.write_bytes(path.read_bytes() + b'{"v":1,"from_ns":17')
+    append_gap(tmp_path, "cam", Gap(from_ns=T + 2 * S, to_ns=T + 3 * S, reason=GapReason.RESTART))
+    assert spans(tmp_path) == [(0, 1, "stalled"), (2, 3, "restart")]
+    assert read_gaps(tmp_path, "cam", T + S, T + 2 * S) == []
+    assert len(read_gaps(tmp_path, "cam", T + S - 1, T + 2 * S)) == 1

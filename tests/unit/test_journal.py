@@ -1,0 +1,91 @@
+"""The journal keeps what was closed until it is confirmed, over any kill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nodeagent.capture import journal as module
+from nodeagent.capture.closing import close_clip, finish_renames
+from nodeagent.capture.journal import Closed, Journal
+from nodeagent.contract.clip import ClipTask, RingRef, clip_file_name, part_file_name
+
+
+def closed(number: int, folder: Path = Path("/pool")) -> Closed:
+    task = ClipTask(
+        node_id="n1", camera_id="cam", epoch=5, epoch_started_ns=1000, clip_seq=number, start_ns=1000 + number * 10,
+        duration_ns=10, sample_ns=(1000 + number * 10,), sample_width=64, sample_height=48,
+        ring=RingRef(generation=1, first_seq=number, count=1), closed_ns=9,
+    )  # fmt: skip
+    return Closed(task, folder, 1000 + number * 10 + 8)
+
+
+def test_unconfirmed_clips_come_back_in_order_without_their_place_in_the_ring(tmp_path: Path) -> None:
+    path = tmp_path / "journal" / "cam.jsonl"
+    journal = Journal(path)
+    journal.begin_epoch(5, 1000)
+    for number in range(4):
+        journal.close_clip(closed(number))
+    first = journal.first_unconfirmed()
+    assert first == closed(0)
+    journal.confirm(closed(0).key)
+    journal.confirm(closed(2).key)
+    journal.confirm(closed(2).key)
+    again = Journal(path)
+    assert (again.epoch, again.epoch_started_ns) == (5, 1000)
+    assert [c.task.clip_seq for c in again.all_unconfirmed()] == [1, 3]
+    assert all(c.task.ring is None for c in again.all_unconfirmed())
+    assert again.last is not None
+    assert again.last.last_frame_ns == closed(3).last_frame_ns
+
+
+def test_a_cut_at_any_byte_loses_the_cut_record_only(tmp_path: Path) -> None:
+    path = tmp_path / "cam.jsonl"
+    journal = Journal(path)
+    journal.begin_epoch(5, 1000)
+    for number in range(2):
+        journal.close_clip(closed(number))
+    body = path.read_bytes()
+    lines = body.count(b"\n")
+    for cut in range(0, len(body), 17):
+        path.write_bytes(body[:cut])
+        left = Journal(path)
+        whole = body[:cut].count(b"\n")
+        at_end = body[cut : cut + 1] == b"\n"
+        assert left.unconfirmed == max(0, whole - 1 + (at_end and whole < lines and whole > 0))
+        left.close_clip(closed(7))
+        assert Journal(path).last == Closed(closed(7).task.model_copy(update={"ring": None}), Path("/pool"), 1078)
+
+
+def test_a_long_journal_is_rewritten_and_keeps_what_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "COMPACT_LINES", 20)
+    journal = Journal(tmp_path / "cam.jsonl")
+    journal.begin_epoch(5, 1000)
+    for number in range(200):
+        journal.close_clip(closed(number))
+        if number != 150:
+            journal.confirm(closed(number).key)
+    assert (tmp_path / "cam.jsonl").read_bytes().count(b"\n") < 25
+    again = Journal(tmp_path / "cam.jsonl")
+    assert [c.task.clip_seq for c in again.all_unconfirmed()] == [150]
+    assert again.last is not None
+    assert again.last.task.clip_seq == 199
+    assert again.epoch == 5
+
+
+def test_a_clip_is_renamed_once_wherever_the_kill_was(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "cam.jsonl")
+    item = closed(0, tmp_path)
+    part = tmp_path / part_file_name(item.task.clip_id)
+    final = tmp_path / clip_file_name(item.task.clip_id, 10)
+    part.write_bytes(b"clip")
+    journal.close_clip(item)
+    finish_renames(Journal(tmp_path / "cam.jsonl"))
+    assert final.read_bytes() == b"clip"
+    finish_renames(Journal(tmp_path / "cam.jsonl"))
+    assert not part.exists()
+    other = closed(1, tmp_path)
+    (tmp_path / part_file_name(other.task.clip_id)).write_bytes(b"next")
+    close_clip(other, journal)
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".jsonl", ".mp4", ".mp4"]
