@@ -16,7 +16,7 @@ from nodeagent.contract.ids import FrozenStrict, ModelName
 
 #: Cell sizes of a YOLOX head, pixels of the model's input, in the order of its rows.
 YOLOX_STRIDES = (8, 16, 32)
-#: Largest side of a model's input, pixels: a batch of 64 of them still fits in memory.
+#: Largest side of a model's input, pixels: beyond the largest sample there is nothing to see.
 SIDE_MAX = 4096
 #: Most labels: more than any public detector has, and far inside the int16 that carries a label.
 LABELS_MAX = 10_000

@@ -14,6 +14,7 @@ from nodeagent.contract.detections import ClipDetections
 from nodeagent.inference.letterbox import Letterbox
 from nodeagent.inference.model import load_model
 from nodeagent.infra.video import clip_samples
+from nodeagent.ring import RingReader
 from tests.support.eventually import eventually
 from tests.support.inference import DEMO, Bench, make_bench
 
@@ -74,6 +75,29 @@ def test_a_clip_that_the_ring_lost_comes_whole_from_its_file(bench: Bench) -> No
     first, second = bench.bus.published
     assert first.header.path == second.header.path == "clip"
     assert np.array_equal(first.rows, second.rows)
+
+
+@pytest.mark.parametrize("overwritten_at", [1, 6])
+def test_a_sample_overwritten_while_it_was_used_voids_the_try(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, overwritten_at: int
+) -> None:
+    (clip,) = bench.cut(VIDEO, gops=2, clips=1)
+    task = bench.fill_ring(bench.task(clip))
+    asked: list[int] = []
+
+    def still(_: RingReader, seq: int) -> bool:
+        asked.append(seq)
+        return len(asked) != overwritten_at
+
+    monkeypatch.setattr(RingReader, "still", still)
+    with bench.running():
+        bench.offer(task)
+        bench.offer(task)
+        eventually(lambda: len(bench.bus.acked) == 2, within_s=60)
+    lost, whole = bench.bus.published
+    assert (lost.header.path, whole.header.path) == ("clip", "ring")
+    assert np.array_equal(lost.rows, whole.rows)
+    assert len(asked) == overwritten_at + len(task.sample_ns)
 
 
 @pytest.mark.parametrize("stale_from", [0, 7])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from nodeagent.contract.states import State
 from nodeagent.inference import worker
 from nodeagent.inference.model import load_models
 from nodeagent.inference.pipeline import PREFETCH, SPILL_PREFETCH
+from nodeagent.infra.bus.port import Delivery
 from nodeagent.infra.wanted import Wanted, write_wanted
 from nodeagent.infra.worker import EXIT_FATAL
 from nodeagent.ring import RingWriter, ring_path
@@ -309,3 +312,23 @@ def test_a_bad_model_is_fatal_with_one_line(tmp_path: Path, caplog: pytest.LogCa
 def test_no_model_at_all_is_told(tmp_path: Path) -> None:
     with pytest.raises(BadModel, match="at least one"):
         load_models(make_bench(tmp_path, []).ctx.settings)
+
+
+def test_a_thread_that_hangs_stops_the_beat(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nodeagent.inference.pipeline.STUCK_S", 1.0)
+    hang, wake = threading.Event(), threading.Event()
+    take = bench.bus.get
+
+    def get(timeout_s: float) -> Delivery | None:
+        if hang.is_set():
+            wake.wait(30)
+        return take(timeout_s)
+
+    monkeypatch.setattr(bench.bus, "get", get)
+    with bench.running():
+        eventually(lambda: bench.ctx.cell.beat_monotonic_s)
+        hang.set()
+        eventually(lambda: time.monotonic() - (bench.ctx.cell.beat_monotonic_s or 0) > 2.5)
+        hang.clear()
+        wake.set()
+        eventually(lambda: time.monotonic() - (bench.ctx.cell.beat_monotonic_s or 0) < 1)
