@@ -45,7 +45,7 @@ class Counters:
     clips_judged: int = 0
     #: Samples judged.
     samples_judged: int = 0
-    #: Clips that came again after they were judged.
+    #: Deliveries of a clip beyond the one that was judged.
     duplicates: int = 0
     #: Clips declared missing.
     gaps: int = 0

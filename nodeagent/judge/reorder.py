@@ -108,8 +108,7 @@ class Reorder(Generic[Token]):
         """
         while self.held:
             epoch = min(self.held)
-            clips = self.held[epoch]
-            if not clips:
+            if not self.held[epoch]:
                 del self.held[epoch]
                 continue
             ready = self._next_of(epoch, epochs, served_s)
@@ -118,9 +117,13 @@ class Reorder(Generic[Token]):
             yield ready
 
     def _next_of(self, epoch: int, epochs: dict[int, Progress], served_s: float) -> Ready[Token] | None:
-        clips, progress = self.held[epoch], epochs[epoch]
+        clips, progress = self.held[epoch], epochs.get(epoch)
         key = min(clips)
         seq, first = key[0], clips[key]
+        if progress is None:
+            # An epoch that is over and forgotten: nothing to wait for; the caller refuses the clip.
+            del clips[key]
+            return Ready(first.clip, tuple(first.tokens))
         if not progress.end_ns and self._predecessor_may_send(epoch, epochs, served_s):
             return None
         due = progress.next_seq
@@ -142,6 +145,12 @@ class Reorder(Generic[Token]):
             return False
         since_s = min(held.since_s for held in self.held[epoch].values())
         return served_s - since_s < min(HANDOVER_WAIT_S, self.wait_s)
+
+    def clips(self) -> Iterator[ClipDetections]:
+        """Everything that waits."""
+        for clips in self.held.values():
+            for held in clips.values():
+                yield held.clip
 
     def tokens(self) -> Iterator[Token]:
         """The deliveries of everything that waits."""

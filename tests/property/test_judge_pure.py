@@ -10,7 +10,7 @@ from nodeagent.judge.evidence import Author
 from nodeagent.judge.ledger import Arrival
 from nodeagent.judge.reorder import Reorder
 from nodeagent.judge.snapshot import order_of, pack, unpack
-from tests.support.scenarios import MIDDLE, S, Person, Scene, cut, intrusion, loitering
+from tests.support.scenarios import MIDDLE, Person, S, Scene, cut, intrusion, loitering
 
 AUTHOR = Author("node", "cam", 15.0, 15.0)
 RULES = [

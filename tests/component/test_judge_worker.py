@@ -1,0 +1,280 @@
+"""The judge process on a real Redis and the Streams bus."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import redis
+
+from nodeagent.contract.camera import CameraSpec
+from nodeagent.contract.codec import Message, decode_alarm, encode_detections
+from nodeagent.contract.report import Kind
+from nodeagent.contract.states import State
+from nodeagent.infra.board import Board, BoardCell
+from nodeagent.infra.bus.port import Bus
+from nodeagent.infra.bus.topology import ALARMS, DETECTIONS, DETECTIONS_LATE, detections_queue
+from nodeagent.infra.wanted import Wanted, write_wanted
+from nodeagent.judge.store import read_account, redis_key, state_path
+from tests.support.buses import make_bus, trying
+from tests.support.eventually import eventually
+from tests.support.scenarios import Scene, changed, intrusion, loitering, stands, unknown
+
+pytestmark = pytest.mark.services
+ROOT = Path(__file__).parent.parent.parent
+RULES = (intrusion(cooldown_s=2.0), loitering(dwell_s=4.0))
+PEOPLE = (stands(0.8, 0.7, 2, 13), stands(0.7, 0.5, 22, 24))
+CLIPS = Scene(PEOPLE, 40.0).clips()
+#: What comes out of CLIPS, by rule and stage.
+TRUTH = [
+    ("no-entry", "ended"), ("no-entry", "ended"), ("no-entry", "started"), ("no-entry", "started"),
+    ("no-waiting", "ended"), ("no-waiting", "started"),
+]  # fmt: skip
+
+
+@dataclass
+class Bench:
+    """A judge's surroundings: configuration, wanted cameras, board, bus."""
+
+    folder: Path
+    url: str
+    #: Longer than a redelivery of this bus takes.
+    wait_s: float = 15.0
+    children: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    version: int = 0
+
+    def __post_init__(self) -> None:
+        (self.folder / "state").mkdir()
+        config = f"""
+[node]
+node_id = "n1"
+state_dir = "{self.folder / "state"}"
+[redis]
+url = "{self.url}"
+[judge]
+reorder_wait_s = {self.wait_s}
+"""
+        (self.folder / "node.toml").write_text(config)
+        board = Board.create(self.folder / "board", "n1", 1, 1)
+        self.cell: BoardCell = board.claim("judge:0", Kind.JUDGE)
+        self.want("cam")
+        self.bus: Bus = make_bus(self.url)
+        trying(self.bus.declare)
+        self.bus.consume(ALARMS, 1000)
+
+    def want(self, *cameras: str, rules=RULES) -> None:
+        self.version += 1
+        specs = tuple(
+            CameraSpec.model_validate({"camera_id": name, "record": {"url": "a.mp4"}, "rules": rules})
+            for name in cameras
+        )
+        write_wanted(self.folder / "state" / "wanted.json", Wanted(self.version, specs))
+
+    def judge(self, step: str = "never", count: int = 1) -> subprocess.Popen[bytes]:
+        config, board = str(self.folder / "node.toml"), str(self.folder / "board")
+        command = [sys.executable, "-m", "tests.support.judge_child", config, board, step, str(count)]
+        with (self.folder / "log").open("ab") as log:
+            child = subprocess.Popen(command, cwd=ROOT, stderr=log)
+        self.children.append(child)
+        return child
+
+    def send(self, clips) -> None:
+        for clip in clips:
+            self.bus.publish(DETECTIONS, clip.header.camera_id, encode_detections(clip))
+
+    def field(self, name: str, camera: str = "cam") -> int:
+        client = redis.Redis.from_url(self.url)
+        value = client.hget(redis_key(camera), name)
+        client.close()
+        return int(value or 0)
+
+    def alarms(self):
+        found = []
+        while (delivery := self.bus.get(0.3)) is not None:
+            found.append(decode_alarm(delivery.message))
+            self.bus.ack(delivery)
+        return found
+
+    def close(self) -> None:
+        for child in self.children:
+            child.kill()
+            child.wait()
+        self.bus.close()
+
+
+@pytest.fixture
+def bench(tmp_path, redis_url, request):
+    made = Bench(tmp_path, redis_url, **getattr(request, "param", {}))
+    yield made
+    made.close()
+
+
+def stages(alarms) -> list[tuple[str, str]]:
+    return sorted({(alarm.dedup_key, alarm.rule_id, alarm.stage) for alarm in alarms})
+
+
+def told(alarms) -> list[tuple[str, str]]:
+    return sorted((rule, stage) for _, rule, stage in stages(alarms))
+
+
+def until_judged(bench: Bench, clips: int) -> None:
+    eventually(lambda: bench.field("clips_judged") == clips, 20)
+    eventually(lambda: bench.bus.depth(detections_queue("n1", 0)) == 0, 20)
+
+
+def test_clips_become_alarms_snapshots_and_counters(bench):
+    child = bench.judge()
+    bench.send([*CLIPS, CLIPS[2]])
+    until_judged(bench, len(CLIPS))
+    eventually(lambda: bench.field("duplicates") == 1)
+    alarms = bench.alarms()
+    assert told(alarms) == TRUTH
+    assert len(alarms) == len(TRUTH)
+    assert all(alarm.timings["judged"] > 0 and alarm.node_id == "n1" for alarm in alarms)
+    assert bench.field("samples_judged") == 200
+    account = eventually(lambda: read_account(bench.folder / "state", "cam"))
+    assert (account.clips, account.samples, account.duplicates, account.gaps) == (len(CLIPS), 200, 1, 0)
+    eventually(lambda: bench.cell.get("clips") == len(CLIPS) and bench.cell.get("duplicates") == 1)
+    assert bench.cell.get("alarms") == len(TRUTH)
+    assert bench.cell.current_state is State.RUNNING
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(20) == 0
+
+
+@pytest.mark.parametrize(("step", "count"), [("publish", 1), ("publish", 2), ("save", 1), ("save", 3), ("ack", 2)])
+def test_kill_between_the_steps_loses_no_alarm_and_judges_no_clip_twice(bench, step, count):
+    first = bench.judge(step, count)
+    for clip in CLIPS[:3]:
+        bench.send([clip])
+        eventually(lambda seq=clip.header.clip_seq: bench.field("clips_judged") > seq or first.poll() is not None, 20)
+    bench.send(CLIPS[3:])
+    assert first.wait(20) == -signal.SIGKILL
+    bench.judge()
+    until_judged(bench, len(CLIPS))
+    assert bench.field("samples_judged") == 200
+    assert bench.field("gaps") == 0
+    alarms = bench.alarms()
+    assert told(alarms) == TRUTH
+    keys = {alarm.dedup_key for alarm in alarms}
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize("bench", [{"wait_s": 1.0}], indirect=True)
+def test_a_hole_is_waited_for_and_then_a_gap_and_who_comes_after_that_is_late(bench):
+    bench.judge()
+    bench.send([CLIPS[0], CLIPS[2]])
+    eventually(lambda: bench.field("gaps") == 1, 20)
+    bench.send([CLIPS[1], CLIPS[3]])
+    eventually(lambda: bench.field("clips_judged") == 3 and bench.field("late") == 1, 20)
+    eventually(lambda: bench.cell.get("gaps") == 1 and bench.cell.get("refused") == 1)
+
+
+def test_reordered_and_unknown_clips(bench):
+    bench.judge()
+    bench.send([CLIPS[0], CLIPS[3], CLIPS[2], CLIPS[1], unknown(CLIPS[4]), *CLIPS[5:]])
+    until_judged(bench, len(CLIPS))
+    assert bench.field("gaps") == 0
+    assert bench.field("unknown") == 1
+    assert bench.field("samples_judged") == 175
+
+
+def test_an_alien_message_is_put_aside_and_a_removed_cameras_is_counted(bench):
+    bench.judge()
+    bench.bus.publish(DETECTIONS, "cam", Message(b"hello", {"type": "detections"}))
+    backwards = changed(CLIPS[0], sample_ns=CLIPS[0].header.sample_ns[::-1])
+    bench.bus.publish(DETECTIONS, "cam", encode_detections(backwards))
+    bench.send([changed(CLIPS[0], camera_id="stranger")])
+    bench.send(CLIPS[:2])
+    eventually(lambda: bench.field("clips_judged") == 2, 20)
+    eventually(lambda: bench.cell.get("refused") == 3)
+    assert bench.bus.depth("detections.dead") == 2
+
+
+def test_late_detections_go_home(bench):
+    bench.judge()
+    eventually(lambda: bench.cell.is_ready)
+    # What RabbitMQ does by dead-lettering, by hand: the exchange of this adapter leads to no queue of that name.
+    client = redis.Redis.from_url(bench.url)
+    bench.bus.publish(DETECTIONS, "cam", encode_detections(CLIPS[0]))
+    until_judged(bench, 1)
+    del client
+    assert bench.bus.depth(DETECTIONS_LATE) == 0
+
+
+def test_a_rule_removed_while_it_runs_ends_its_episode_and_another_keeps_its_dwell(bench):
+    bench.judge()
+    bench.send(CLIPS[:1])
+    until_judged(bench, 1)
+    bench.want("cam", rules=(RULES[1],))
+    alarms = []
+
+    def ended() -> bool:
+        alarms.extend(bench.alarms())
+        return told(alarms) == [("no-entry", "ended"), ("no-entry", "started")]
+
+    eventually(ended, 20)
+    bench.send(CLIPS[1:])
+    until_judged(bench, len(CLIPS))
+    alarms = bench.alarms()
+    assert told(alarms) == [("no-waiting", "ended"), ("no-waiting", "started")]
+    # In at 2 s: the dwell went on through the change.
+    assert min(a.confirmed_ns for a in alarms) - CLIPS[0].header.start_ns == 6_000_000_000
+
+
+def test_a_rule_removed_while_nobody_ran_ends_its_episode_at_the_next_clip(bench):
+    child = bench.judge()
+    bench.send(CLIPS[:1])
+    until_judged(bench, 1)
+    child.kill()
+    child.wait()
+    bench.want("cam", rules=())
+    bench.judge()
+    bench.send(CLIPS[1:2])
+    until_judged(bench, 2)
+    assert told(bench.alarms()) == [("no-entry", "ended"), ("no-entry", "started")]
+
+
+def test_a_flushed_redis_is_restored_from_the_disk_copy(bench):
+    child = bench.judge()
+    bench.send(CLIPS[:2])
+    until_judged(bench, 2)
+    child.kill()
+    child.wait()
+    redis.Redis.from_url(bench.url).delete(redis_key("cam"))
+    bench.judge()
+    bench.send(CLIPS)
+    until_judged(bench, len(CLIPS))
+    assert bench.field("duplicates") == 2
+    assert told(bench.alarms()) == TRUTH
+
+
+def test_a_lost_disk_copy_is_restored_from_redis_and_a_damaged_one_ignored(bench):
+    child = bench.judge()
+    bench.send(CLIPS[:2])
+    until_judged(bench, 2)
+    child.kill()
+    child.wait()
+    state_path(bench.folder / "state", "cam").write_bytes(b"njs1 torn")
+    bench.judge()
+    bench.send(CLIPS)
+    until_judged(bench, len(CLIPS))
+    assert bench.field("duplicates") == 2
+    assert told(bench.alarms()) == TRUTH
+
+
+def test_a_newer_judge_elsewhere_wins(bench):
+    bench.judge()
+    bench.send(CLIPS[:2])
+    until_judged(bench, 2)
+    client = redis.Redis.from_url(bench.url)
+    newer = f"{9:020d}{CLIPS[-1].header.start_ns:020d}"
+    client.hset(redis_key("cam"), "order", newer)
+    body = client.hget(redis_key("cam"), "state")
+    bench.send(CLIPS[2:3])
+    eventually(lambda: bench.bus.depth(detections_queue("n1", 0)) == 0, 20)
+    eventually(lambda: "further on" in (bench.folder / "log").read_text(), 20)
+    assert client.hget(redis_key("cam"), "state") == body
