@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import partial
 
 from nodeagent.alarm.hand import Job, Trouble, retry_after_s
+from nodeagent.alarm.merge import check
 from nodeagent.alarm.plan import ROUNDING_NS, Wait, decide
 from nodeagent.alarm.replay import piece_of, window_of
 from nodeagent.alarm.states import FINAL, Event
@@ -151,13 +152,13 @@ class AlarmDesk:
         """Record one message; what is no alarm is put aside."""
         try:
             message = decode_alarm(delivery.message)
+            check(message)
+            recorded = self._store.record(message, self._clock.wall_ns())
         except DecodeError as exc:
             log.warning("put aside, no alarm: %s", exc.why, extra={"event": "alarm_refused"})
             self._cell.add("refused")
             self._settle(partial(self._bus.dead, delivery, exc.why[:200]))
             return
-        try:
-            recorded = self._store.record(message, self._clock.wall_ns())
         except Unavailable as exc:
             self._database_down(exc)
             self._inbox.append((delivery, taken_s))

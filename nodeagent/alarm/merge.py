@@ -10,8 +10,19 @@ import json
 from dataclasses import dataclass
 
 from nodeagent.contract.alarm import AlarmMessage
+from nodeagent.contract.errors import DecodeError
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.rule import SEVERITIES, Severity
+
+#: What the columns hold: characters of a zone's name and of a rule's kind, a count, a time.
+ZONE_MAX = 64
+RULE_KIND_MAX = 64
+SUBJECTS_MAX = 2**31 - 1
+BIGINT_MAX = 2**63 - 1
+#: Longest cooldown that a rule may have, seconds.
+COOLDOWN_MAX_S = 86_400.0
+#: Longest window: far over the ten minutes of the settings, short enough that its clips can be listed, seconds.
+WINDOW_MAX_S = 3_600.0
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -91,4 +102,24 @@ def reach_ns(message: AlarmMessage) -> tuple[int, int]:
     """The times between which an alarm of the same slot must have been seen for the message to be about it."""
     known = known_from(message)
     cooldown_ns = round(message.cooldown_s * NS_PER_S)
-    return known.started_ns - cooldown_ns, known.last_ns + cooldown_ns
+    return max(0, known.started_ns - cooldown_ns), min(BIGINT_MAX, known.last_ns + cooldown_ns)
+
+
+def check(message: AlarmMessage) -> None:
+    """Refuse what no judge sends and no row can hold: the contract's plain texts and numbers have no bounds.
+
+    Raises:
+        DecodeError: names the field.
+    """
+    window_s = (message.replay_to_ns - message.replay_from_ns) / NS_PER_S
+    faults = {
+        "zone": not 0 < len(message.zone) <= ZONE_MAX,
+        "rule_kind": not 0 < len(message.rule_kind) <= RULE_KIND_MAX,
+        "cooldown_s": not 0 <= message.cooldown_s <= COOLDOWN_MAX_S,
+        "evidence.subjects": message.evidence.subjects > SUBJECTS_MAX,
+        "replay_to_ns": window_s > WINDOW_MAX_S,
+        "timings": any(not 0 <= at <= BIGINT_MAX for at in message.timings.values()),
+    }
+    wrong = [name for name, is_wrong in faults.items() if is_wrong]
+    if wrong:
+        raise DecodeError(f"alarm: beyond all bounds: {', '.join(wrong)}")

@@ -16,7 +16,7 @@ from nodeagent.alarm.merge import Confirmation, Known, amend, known_from, reach_
 from nodeagent.alarm.states import Event, sources
 from nodeagent.contract.alarm import AlarmMessage
 from nodeagent.infra.alarm_records import AlarmRow, PushRow, pushes_of, row_from
-from nodeagent.infra.database import write
+from nodeagent.infra.database import reading, write
 from nodeagent.infra.tables import alarm, alarm_key, alarm_slot, push_attempt
 
 #: Work on one alarm that was started so often without an end is not started again: it kills its worker.
@@ -94,12 +94,9 @@ class AlarmStore:
 
     def load(self, alarm_id: int) -> AlarmRow:
         """The alarm as it stands now, with its push attempts."""
-
-        def read(connection: Connection) -> AlarmRow:
+        with reading(self._engine, "load") as connection:
             row = connection.execute(select(alarm).where(alarm.c.id == alarm_id)).one()
             return row_from(row, pushes_of(connection, [alarm_id]).get(alarm_id, ()))
-
-        return write(self._engine, "load", read)
 
     def advance(self, row: AlarmRow, event: Event, now_ns: int, values: Mapping[str, Any] | None = None) -> bool:
         """Change the state by `event`, with more columns if any; False when the row's state does not allow it."""

@@ -19,7 +19,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, exc, text
 from sqlalchemy.engine import make_url
 
-from nodeagent.contract.errors import Unavailable
+from nodeagent.contract.errors import DecodeError, Unavailable
 
 #: Seconds that a statement on SQLite waits for another process's transaction.
 SQLITE_BUSY_S = 10.0
@@ -114,9 +114,11 @@ def _why(error: Exception) -> str:
 
 @contextmanager
 def translated(what: str) -> Iterator[None]:
-    """Turn SQLAlchemy's errors into Unavailable("database: what: cause")."""
+    """Turn SQLAlchemy's errors into Unavailable("database: what: cause"); a value that no column holds: DecodeError."""
     try:
         yield
+    except exc.DataError as error:
+        raise DecodeError(f"database: {what}: {_why(error)}") from error
     except (exc.DBAPIError, exc.TimeoutError) as error:
         raise Unavailable(f"database: {what}: {_why(error)}") from error
 

@@ -248,6 +248,9 @@ def test_a_wrong_secret_is_refused_by_the_receiver_and_not_told_in_the_record(
         Message(b"\x80\x04K\x01.", {}),
         Message(encode_alarm(message()).body.replace(b'"v":1', b'"v":9'), {"type": "alarm"}),
         Message(encode_alarm(message()).body.replace(b'"gate-1"', b'"../../etc"'), {"type": "alarm"}),
+        encode_alarm(message(zone="z" * 65)),
+        encode_alarm(message(cooldown_s=float("inf"))),
+        encode_alarm(message(replay_to_ns=2**63 - 1)),
     ],
 )
 def test_what_is_no_alarm_is_put_aside_with_the_reason(world: World, alien: Message) -> None:

@@ -8,11 +8,12 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from nodeagent.alarm.hand import Trouble, retry_after_s
-from nodeagent.alarm.merge import amend, known_from, reach_ns
+from nodeagent.alarm.merge import amend, check, known_from, reach_ns
 from nodeagent.alarm.payload import payload, signature, stamp
 from nodeagent.alarm.snapshot import printable
 from nodeagent.alarm.states import FINAL, NEXT, Event, sources
 from nodeagent.alarm.store import Cutting
+from nodeagent.contract.errors import DecodeError
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.states import State
 from nodeagent.infra.alarm_records import AlarmRow, AlarmState, PushRow
@@ -109,3 +110,14 @@ def test_signature_is_hmac_sha256() -> None:
 def test_text_without_a_font_for_it_stays_readable() -> None:
     assert printable("北门 gate", has_cjk=False) == "?? gate"
     assert printable("北门 gate", has_cjk=True) == "北门 gate"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("zone", "z" * 65), ("zone", ""), ("rule_kind", "k" * 65), ("cooldown_s", float("nan")), ("cooldown_s", -1.0),
+     ("replay_to_ns", 2**63 - 1), ("timings", {"judged": -1})],
+)  # fmt: skip
+def test_what_no_row_can_hold_is_refused_by_name(field: str, value: object) -> None:
+    check(message())
+    with pytest.raises(DecodeError, match=field):
+        check(message(**{field: value}))
