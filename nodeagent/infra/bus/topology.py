@@ -1,4 +1,4 @@
-"""Exchanges and queues, as data.  Both adapters and `docs/bus.md` are made from it.
+"""Exchanges and queues, as data.  Pure.  Both adapters and `docs/bus.md` are made from it.
 
 | exchange     | key       | goes to                                                                       |
 |--------------|-----------|-------------------------------------------------------------------------------|
