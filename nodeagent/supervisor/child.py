@@ -29,6 +29,7 @@ from nodeagent.infra.logging import set_up_logging
 from nodeagent.infra.settings.sections import Settings
 from nodeagent.infra.stop import Stop
 from nodeagent.infra.worker import EXIT_FAILED, WorkerContext
+from nodeagent.supervisor.inbox import TAKEN
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +126,8 @@ def _take_signals(stop: Stop) -> None:
     # Ctrl-C and the end of a terminal reach the whole group; what to do about them is the supervisor's decision.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # The fork server had them blocked (`shield`): one that came meanwhile is acted on here.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, TAKEN)
     # SIGABRT and crashes in native code: tracebacks of all threads, also when the interpreter is stuck.
     faulthandler.enable(all_threads=True)
     # A core would hold pictures and passwords.

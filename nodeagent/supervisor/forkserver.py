@@ -31,6 +31,8 @@ SINGLE_THREADED: Final = {
     "MKL_NUM_THREADS": "1",
     "ORT_DISABLE_TELEMETRY": "1",
 }
+#: Imported by the fork server before anything else.
+SHIELD: Final = "nodeagent.supervisor.shield"
 #: The fork server hands an exit code on right after the child has ended, seconds.
 CODE_WAIT_S = 1.0
 
@@ -73,7 +75,7 @@ class Starter:
     def __init__(self, preload: str) -> None:
         self.preload = preload
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([preload])
+        self._context.set_forkserver_preload([SHIELD, preload])
         #: Readable once the fork server has ended; None while there is none.
         self.server_pidfd: int | None = None
         self._server_pid: int | None = None

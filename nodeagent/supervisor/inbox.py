@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-#: Signals that the supervisor acts on.
+#: Signals that the supervisor acts on, and that only it acts on when they reach the whole process group.
 TAKEN = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 #: Bytes read at once; one byte is one signal.
 READ_BYTES = 512

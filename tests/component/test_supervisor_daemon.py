@@ -1,6 +1,7 @@
 """The whole supervisor with real processes and tiny workers (`tests.support.workers`)."""
 
 import json
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -139,6 +140,16 @@ def test_a_second_term_ends_at_once(tmp_path: Path, shm: Path) -> None:
         assert agent.process is not None
         assert agent.process.wait(10) == 1
         eventually(lambda: not left_behind(agent, shm))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_whole_group_is_a_drain_too(agent: Supervised, number: signal.Signals) -> None:
+    os.killpg(agent.pid, number)
+    assert agent.process is not None
+    assert agent.process.wait(20) == 0
+    assert "fork server died" not in agent.log()
+    notes = (agent.state_dir / "notes").read_text()
+    assert all(f"stopped {name}\n" in notes for name in (*OTHERS, "capture:good-1", "capture:good-2"))
 
 
 def test_systemd_hears_of_start_reload_and_stop(tmp_path: Path) -> None:
