@@ -1,4 +1,4 @@
-"""The alarm worker as the supervisor starts it, on real brokers: from published messages to pushes and an empty queue."""
+"""The alarm worker as the supervisor starts it, on real brokers: from messages to pushes and an empty queue."""
 
 from __future__ import annotations
 
