@@ -9,14 +9,28 @@ from __future__ import annotations
 
 import os
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 _HEADER = struct.Struct(">I4s")
 _LARGE = struct.Struct(">Q")
 
 
-def whole_length(path: Path) -> int:
-    """Bytes up to the end of the last complete fragment; 0 when there is none.
+@dataclass(frozen=True, slots=True)
+class Wholeness:
+    """How much of a file is whole.
+
+    Attributes:
+        length: bytes up to the end of the last complete fragment; 0 when there is none.
+        finished: whether nothing is missing, down to the index (`mfra`) that a writer puts at the very end.
+    """
+
+    length: int
+    finished: bool
+
+
+def wholeness(path: Path) -> Wholeness:
+    """Walk the boxes of a fragmented MP4; reads their headers only.
 
     Raises:
         OSError: the file cannot be read.
@@ -24,7 +38,7 @@ def whole_length(path: Path) -> int:
     with path.open("rb") as file:
         total = os.fstat(file.fileno()).st_size
         at = whole = 0
-        has_moov = False
+        has_moov, kind = False, b""
         while at + _HEADER.size <= total:
             file.seek(at)
             head = file.read(_HEADER.size + _LARGE.size)
@@ -38,7 +52,7 @@ def whole_length(path: Path) -> int:
             # A fragment is a `moof` and the `mdat` after it; all that ends with an `mdat` is whole.
             if kind == b"mdat" and has_moov:
                 whole = at
-        return whole
+        return Wholeness(whole, finished=at == total and kind == b"mfra")
 
 
 def truncate_to(path: Path, length: int) -> None:

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 import av
 
+from nodeagent.capture.fragments import wholeness
 from nodeagent.contract.clip import ClipId, part_file_name
 from nodeagent.contract.errors import BadMedia
 from nodeagent.infra.storage import StorageFull
@@ -108,6 +109,9 @@ class Part:
         """
         try:
             self._out.close()
+            if not wholeness(self.path).finished:
+                # FFmpeg does not always tell that its last write failed.
+                raise StorageFull(f"full: {self.path.parent}: the end of {self.path.name} could not be written")
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 os.fsync(fd)

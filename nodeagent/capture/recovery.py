@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nodeagent.capture.closing import close_clip, finish_renames
-from nodeagent.capture.fragments import truncate_to, whole_length
+from nodeagent.capture.fragments import truncate_to, wholeness
 from nodeagent.capture.journal import Closed, Journal
 from nodeagent.capture.ledger import Ledger
 from nodeagent.capture.sampler import Sampler
@@ -58,7 +58,7 @@ def repair(path: Path, clip: ClipId, plan: Plan, before: Before, closed_ns: int)
     Raises:
         OSError: the disk refused.
     """
-    length = whole_length(path)
+    length = wholeness(path).length
     if not length:
         return None
     if length < path.stat().st_size:

@@ -122,7 +122,7 @@ def test_a_part_without_a_whole_fragment_is_removed_and_counted_as_a_gap(tmp_pat
     assert recovered == 0
     assert not part.exists()
     assert bench.files() == []
-    assert [gap.reason for gap in read_gaps(bench.state_dir, CAMERA, 0, 2**62)] == [GapReason.LOST_TAIL]
+    assert read_gaps(bench.state_dir, CAMERA, 0, 2**62)[-1].reason is GapReason.LOST_TAIL
 
 
 def test_repairing_twice_gives_the_same(tmp_path: Path) -> None:

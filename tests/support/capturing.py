@@ -47,8 +47,16 @@ NODE = "n1"
 class Bench:
     """A recorder with all that it writes to, in one folder; no process, no bus."""
 
-    def __init__(self, folder: Path, *, sample_fps: float = 5.0, sample_width: int = 640, slots: int = 600) -> None:
-        self.state_dir, self.memory_dir = folder / "state", folder / "memory"
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        sample_fps: float = 5.0,
+        sample_width: int = 640,
+        slots: int = 600,
+        memory_dir: Path | None = None,
+    ) -> None:
+        self.state_dir, self.memory_dir = folder / "state", memory_dir or folder / "memory"
         pool = PoolSettings(path=folder / "pool", reserve_gb=0)
         init_pool(pool.path)
         self.storage = Storage([pool])
@@ -223,7 +231,7 @@ class CaptureProcess:
         self.bus.close()
 
 
-def _child(config: str, camera: str, board: str, memory: str) -> int:
+def serve(config: str, camera: str, board: str, memory: str) -> int:
     stop = Stop()
     signal.signal(signal.SIGTERM, lambda *_: stop.request())
     cell = Board.open(Path(board)).cell(0)
@@ -232,5 +240,5 @@ def _child(config: str, camera: str, board: str, memory: str) -> int:
 
 
 if __name__ == "__main__":
-    code = _child(*sys.argv[1:])
+    code = serve(*sys.argv[1:])
     os._exit(code)
