@@ -1,7 +1,7 @@
 """CPU of capture (record, decode, sample into the ring) against FFmpeg copying and decoding the same video.
 
-Both sides read a file as fast as they can, so only CPU time counts; capture runs the product's own path, with its source
-thread, fsyncs, journal and ring.  FFmpeg runs twice, as two processes: copy into MP4, and decode with one thread.
+Both sides read a file as fast as they can, so only CPU time counts; capture runs the product's own path, with its
+source thread, fsyncs, journal and ring.  FFmpeg runs twice, as two processes: copy into MP4, and decode with one thread.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def run(quick: bool) -> Iterator[Result]:
             took.cost,
             "ratio",
             "<= 1.05",
-            f"capture with 640 wide samples at 5/s {took.a_s / seconds:.4f} CPU s per s of video / ffmpeg copy + decode "
+            f"capture, 640 wide samples at 5/s, {took.a_s / seconds:.4f} CPU s per s of video / ffmpeg copy + decode "
             f"{took.b_s / seconds:.4f}; 1080p25 at {video.stat().st_size * 8 / seconds / 1e6:.1f} Mbit/s, "
             f"{seconds} s, best of {rounds}, interleaved",
         )

@@ -1,4 +1,4 @@
-"""Memory of a capture process beyond what it shares with the others, forked from the preloaded parent as in production."""
+"""Memory of a capture process beyond what it shares, forked from the preloaded parent as in production."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The recorder on real H.264: clips back to back, the same samples on both paths, changes of the picture, full disks."""
+"""The recorder on real H.264: clips back to back, equal samples on both paths, changes of the picture, full disks."""
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.states import State
 from nodeagent.infra.clock import SystemClock
 from nodeagent.infra.gaps import GapReason, read_gaps
-from nodeagent.infra.storage import Storage, StoredClip, init_pool
 from nodeagent.infra.settings.sections import PoolSettings
+from nodeagent.infra.storage import Storage, StoredClip, init_pool
 from nodeagent.infra.video import clip_samples
 from nodeagent.ring.reader import RingReader
 from tests.support.capturing import CAMERA, Bench
@@ -41,7 +42,7 @@ def assert_ring_equals_file(bench: Bench, task: ClipTask, clip: StoredClip) -> i
 
 
 @pytest.mark.parametrize(("gop", "b_frames"), [(25, 0), (50, 0), (50, 2), (100, 0)])
-def test_clips_lie_back_to_back_and_their_samples_are_those_of_the_ring(tmp_path: Path, gop: int, b_frames: int) -> None:
+def test_clips_lie_back_to_back_and_samples_equal_those_of_the_ring(tmp_path: Path, gop: int, b_frames: int) -> None:
     video = make_video(tmp_path / "a.mp4", fps=25, gop=gop, seconds=24, b_frames=b_frames)
     bench = Bench(tmp_path, sample_width=160)
     assert bench.record(video).state is State.SOURCE_ENDED
@@ -49,7 +50,7 @@ def test_clips_lie_back_to_back_and_their_samples_are_those_of_the_ring(tmp_path
     assert len(tasks) == len(clips) >= 4
     assert [n for clip in clips for n in count_frames(clip.path)] == list(range(600))
     assert [task.clip_seq for task in tasks] == list(range(len(tasks)))
-    for before, after in zip(tasks, tasks[1:], strict=False):
+    for before, after in itertools.pairwise(tasks):
         assert before.end_ns == after.start_ns
     samples = sum(assert_ring_equals_file(bench, task, clip) for task, clip in zip(tasks, clips, strict=True))
     assert 120 <= samples <= 121

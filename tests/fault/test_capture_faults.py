@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from collections.abc import Iterator
@@ -12,8 +13,8 @@ import pytest
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.states import State
 from nodeagent.infra.gaps import GapReason
-from nodeagent.infra.worker import EXIT_OK
 from nodeagent.infra.wanted import Wanted, write_wanted
+from nodeagent.infra.worker import EXIT_OK
 from tests.support.capturing import CaptureProcess
 from tests.support.eventually import eventually
 from tests.support.media import count_frames, make_video
@@ -39,7 +40,7 @@ def assert_account_closes(capture: CaptureProcess) -> None:
         [(clip.clip.start_ns, clip.end_ns) for clip in capture.clips()]
         + [(gap.from_ns, gap.to_ns) for gap in capture.gaps()]
     )
-    for (_, end), (start, _) in zip(spans, spans[1:], strict=False):
+    for (_, end), (start, _) in itertools.pairwise(spans):
         assert abs(start - end) <= 1.1 * FRAME_NS, (start - end) / NS_PER_S
 
 
@@ -53,7 +54,7 @@ def assert_everything_is_announced(capture: CaptureProcess) -> None:
     assert capture.storage.parts("gate-1") == []
 
 
-def test_kill_9_loses_no_closed_clip_and_repairs_the_open_one(tmp_path: Path, server: RtspServer, redis_url: str) -> None:
+def test_kill_9_loses_no_closed_clip_and_repairs_the_open(tmp_path: Path, server: RtspServer, redis_url: str) -> None:
     with CaptureProcess(tmp_path, server.url("cam"), redis_url) as capture:
         eventually(lambda: len(capture.clips()) >= 1, within_s=20)
         eventually(lambda: any(path.stat().st_size > 4000 for _, path in capture.storage.parts("gate-1")))

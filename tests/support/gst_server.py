@@ -15,6 +15,8 @@ import gi
 
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtspServer", "1.0")
+import itertools
+
 from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
 
 PIPELINE = (
@@ -30,7 +32,7 @@ def access_units(path: str) -> list[bytes]:
     """Cut an Annex B file at its access unit delimiters."""
     body = Path(path).read_bytes()
     cuts = [found.start() for found in re.finditer(rb"\x00\x00\x00\x01\x09", body)] + [len(body)]
-    return [body[start:end] for start, end in zip(cuts, cuts[1:])]
+    return [body[start:end] for start, end in itertools.pairwise(cuts)]
 
 
 class LoopFactory(GstRtspServer.RTSPMediaFactory):
@@ -43,14 +45,14 @@ class LoopFactory(GstRtspServer.RTSPMediaFactory):
         self.set_shared(True)
         self.set_launch(PIPELINE if path else AUDIO_PIPELINE)
 
-    def do_configure(self, media) -> None:  # noqa: ANN001
+    def do_configure(self, media) -> None:
         """Feed the pipeline's source when it asks."""
         source = media.get_element().get_by_name("src")
         if source is None:
             return
         state = {"sent": 0}
 
-        def feed(element, _wish) -> None:  # noqa: ANN001
+        def feed(element, _wish) -> None:
             unit = self.units[state["sent"] % len(self.units)]
             buffer = Gst.Buffer.new_wrapped(unit)
             buffer.pts = buffer.dts = state["sent"] * self.step_ns
@@ -61,7 +63,7 @@ class LoopFactory(GstRtspServer.RTSPMediaFactory):
         source.connect("need-data", feed)
 
 
-def protect(server, factory, user: str, password: str) -> None:  # noqa: ANN001
+def protect(server, factory, user: str, password: str) -> None:
     """Ask for user and password."""
     auth = GstRtspServer.RTSPAuth()
     token = GstRtspServer.RTSPToken()

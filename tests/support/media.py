@@ -35,7 +35,7 @@ def read_counter(luma: NDArray[np.uint8]) -> int:
     return sum(1 << bit for bit, x in enumerate(middles) if row[x] > (BLACK + WHITE) // 2)
 
 
-def make_video(  # noqa: PLR0913
+def make_video(
     path: Path,
     *,
     width: int = 320,

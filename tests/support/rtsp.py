@@ -32,7 +32,7 @@ def have_rtsp() -> bool:
 def need_rtsp() -> None:
     """Fail in CI, skip loudly elsewhere, when there is no RTSP server to test with."""
     if not have_rtsp():
-        hint = "no GStreamer RTSP server: apt-get install gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-good"
+        hint = "no RTSP server: apt-get install gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-good"
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(hint)
 
 
@@ -81,7 +81,11 @@ class RtspServer:
         """Start, on the port of the time before if there was one; returns when it listens."""
         command = [_SYSTEM_PYTHON, str(_SCRIPT), str(self.port), str(self._fps), self._user, self._password]
         self._process = subprocess.Popen(
-            [*command, *self._items], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            [*command, *self._items],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
         )
         assert self._process.stdout is not None
         ready, _, _ = select.select([self._process.stdout], [], [], _START_S)
@@ -106,6 +110,6 @@ class RtspServer:
         self.start()
         return self
 
-    def __exit__(self, _kind: type[BaseException] | None, _exc: BaseException | None, _trace: TracebackType | None) -> None:
+    def __exit__(self, _k: type[BaseException] | None, _e: BaseException | None, _t: TracebackType | None) -> None:
         self.kill9()
         self._folder.cleanup()

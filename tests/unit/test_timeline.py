@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from nodeagent.capture.timeline import DRIFT_NS, WINDOW_NS, Timeline
@@ -12,16 +14,15 @@ STEP = NS_PER_S // 25
 
 
 def run(line: Timeline, stamps: list[int | None], arrivals: list[int], gop: int = 25) -> list[int]:
-    return [
-        line.stamp(pts, arrival, key=n % gop == 0) for n, (pts, arrival) in enumerate(zip(stamps, arrivals, strict=True))
-    ]
+    pairs = zip(stamps, arrivals, strict=True)
+    return [line.stamp(pts, arrival, key=n % gop == 0) for n, (pts, arrival) in enumerate(pairs)]
 
 
 def test_jitter_of_arrival_does_not_move_frames() -> None:
     stamps = [n * STEP for n in range(500)]
     arrivals = [NOW + n * STEP + (n * 7919 % 30) * 1_000_000 for n in range(500)]
     times = run(Timeline(), stamps, arrivals)
-    assert {b - a for a, b in zip(times, times[1:], strict=False)} == {STEP}
+    assert {b - a for a, b in itertools.pairwise(times)} == {STEP}
     assert times[0] == NOW
 
 
@@ -29,13 +30,13 @@ def test_jitter_of_arrival_does_not_move_frames() -> None:
 def test_a_jump_of_the_stamps_is_no_jump_of_time(jump: int) -> None:
     stamps = [n * STEP + (jump if n >= 40 else 0) for n in range(80)]
     times = run(Timeline(), stamps, [NOW + n * STEP for n in range(80)])
-    assert {b - a for a, b in zip(times, times[1:], strict=False)} == {STEP}
+    assert {b - a for a, b in itertools.pairwise(times)} == {STEP}
 
 
 def test_missing_stamps_are_filled_in() -> None:
     stamps: list[int | None] = [None, *(n * STEP for n in range(1, 10)), None, *(n * STEP for n in range(11, 20))]
     times = run(Timeline(), stamps, [NOW + n * STEP for n in range(20)])
-    assert all(b > a for a, b in zip(times, times[1:], strict=False))
+    assert all(b > a for a, b in itertools.pairwise(times))
     assert abs(times[-1] - (NOW + 19 * STEP)) <= STEP
 
 
@@ -57,7 +58,7 @@ def test_a_slow_camera_clock_is_anchored_anew_at_a_key_frame_and_a_fast_one_is_h
         stamps = [round(n * STEP * rate) for n in range(count)]
         arrivals = [NOW + n * STEP for n in range(count)]
         times = run(Timeline(), stamps, arrivals)
-        assert all(b > a for a, b in zip(times, times[1:], strict=False))
+        assert all(b > a for a, b in itertools.pairwise(times))
         worst = max(abs(t - a) for t, a in zip(times, arrivals, strict=True))
         assert worst < DRIFT_NS + 0.05 * WINDOW_NS + NS_PER_S
 
