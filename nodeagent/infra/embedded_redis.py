@@ -24,8 +24,6 @@ from redis.retry import Retry
 from nodeagent.contract.errors import Unavailable
 from nodeagent.infra.files import write_atomically
 
-#: The kernel takes 107 bytes; some clients count differently, so a little less.
-SOCKET_PATH_MAX = 100
 #: A healthy private server answers within a millisecond; while it writes its file anew on a busy disk, seconds.
 ANSWER_TIMEOUT_S = 2.0
 #: After TERM it syncs its file and leaves, seconds.

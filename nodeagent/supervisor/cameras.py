@@ -17,6 +17,10 @@ class CameraSource(Protocol):
         """Readable when there is a new set; None when only SIGHUP brings one."""
         ...
 
+    def initial(self) -> tuple[CameraSpec, ...]:
+        """The cameras to begin with; known without asking anybody."""
+        ...
+
     def read(self) -> tuple[CameraSpec, ...]:
         """The cameras that are wanted now.
 
@@ -42,6 +46,10 @@ class TomlCameras:
     def fileno(self) -> int | None:
         """Files do not call."""
         return None
+
+    def initial(self) -> tuple[CameraSpec, ...]:
+        """Those of the file as it was when the agent started."""
+        return self._running.cameras
 
     def read(self) -> tuple[CameraSpec, ...]:
         """Read the file.

@@ -82,6 +82,8 @@ class Children:
         self._kinds = kinds
         self._clock = clock
         self._children: dict[str, Child] = {}
+        #: Children that the full board has no cell for; each is named once.
+        self._homeless: set[str] = set()
         self.killed = 0
 
     def views(self) -> tuple[ChildView, ...]:
@@ -139,7 +141,9 @@ class Children:
             try:
                 child = self._children[want.name] = Child(want, self._board.claim(want.name, want.kind))
             except AgentError as exc:
-                log.error("%s", exc, extra={"event": "board_full", "child_name": want.name})  # noqa: TRY400
+                if want.name not in self._homeless:
+                    self._homeless.add(want.name)
+                    log.error("%s", exc, extra={"event": "board_full", "child_name": want.name})  # noqa: TRY400
                 return
         child.want = want
         child.restarts += 1

@@ -15,7 +15,6 @@ from nodeagent.contract.errors import ConfigError, Fault, Unavailable
 from nodeagent.contract.report import Kind
 from nodeagent.infra.board import Board
 from nodeagent.infra.clock import SystemClock
-from nodeagent.infra.embedded_redis import SOCKET_PATH_MAX
 from nodeagent.infra.incarnation import AgentLock, AlreadyRunning, Incarnation, lock_state_dir, start_life
 from nodeagent.infra.logging import set_up_logging
 from nodeagent.infra.sd_notify import Notifier
@@ -33,6 +32,8 @@ log = logging.getLogger(__name__)
 
 #: Exit code when another agent works on the same state folder.
 EXIT_ALREADY_RUNNING = 4
+#: Bytes in the path of the embedded Redis's socket.  The kernel takes 107; some clients count differently.
+SOCKET_PATH_MAX = 100
 #: Module that the fork server loads before its first fork.
 PRELOAD = "nodeagent.supervisor.preload"
 

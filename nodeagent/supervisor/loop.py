@@ -77,7 +77,7 @@ class Loop:
         Raises:
             OSError: the wanted cameras cannot be written into the state folder.
         """
-        self._take_cameras(self._settings.cameras)
+        self._take_cameras(self._source.initial())
         while True:
             self._act()
             if self._draining_s is not None and not self._children.running():

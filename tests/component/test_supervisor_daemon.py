@@ -12,6 +12,7 @@ import pytest
 from nodeagent.contract.report import Phase
 from nodeagent.contract.states import State
 from nodeagent.infra.wanted import read_wanted
+from nodeagent.supervisor.child import threads_of
 from nodeagent.supervisor.daemon import EXIT_ALREADY_RUNNING
 from tests.support.eventually import eventually
 from tests.support.supervised import Supervised, config_text
@@ -53,6 +54,10 @@ def test_a_second_agent_on_the_state_folder_is_refused(agent: Supervised) -> Non
         assert second.process.wait(20) == EXIT_ALREADY_RUNNING
     agent.wait_log(f"another agent works on {agent.state_dir}: pid {agent.pid}")
     agent.running("redis")
+
+
+def test_the_parent_has_no_threads(agent: Supervised) -> None:
+    assert threads_of(agent.pid) == 1
 
 
 def test_children_know_their_place(agent: Supervised) -> None:

@@ -16,6 +16,16 @@ print(preload.FAILED, status.partition("Threads:")[2].split()[0], "cv2" in sys.m
 """
 
 
+#: What the supervising process itself may not even have loaded.
+HEAVY = ("numpy", "cv2", "av", "onnxruntime", "pika", "redis", "sqlalchemy", "httpx")
+
+
+def test_the_parent_loads_nothing_of_the_stages() -> None:
+    probe = f"import sys, nodeagent.supervisor.daemon; print([m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[]\n", done.stderr
+
+
 def test_the_preload_loads_everything_and_starts_no_thread() -> None:
     environment = os.environ | SINGLE_THREADED
     done = subprocess.run([sys.executable, "-c", PROBE], env=environment, capture_output=True, text=True, timeout=60)

@@ -1,9 +1,6 @@
 """The supervisor's decisions, played against processes that do whatever they like."""
 
-import itertools
-import signal
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,76 +8,21 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from nodeagent.contract.errors import Unavailable
 from nodeagent.contract.report import Kind, Phase
 from nodeagent.infra.board import Board
 from nodeagent.infra.settings.sections import Settings
 from nodeagent.infra.worker import EXIT_FATAL, EXIT_OK
 from nodeagent.supervisor.backoff import RESTART_MAX_S
-from nodeagent.supervisor.child import Order
 from nodeagent.supervisor.children import Children
 from nodeagent.supervisor.decide import View, decide
 from nodeagent.supervisor.kinds import KINDS
 from nodeagent.supervisor.lifecycle import ALIVE
 from nodeagent.supervisor.orders import OrderMaker
 from nodeagent.supervisor.roster import Want
+from tests.support.fake_processes import FakeStarter, TurnedClock
 
 STOP_S = 20.0
 NAMES = ("a", "b", "c")
-_numbers = itertools.count(1000)
-
-
-class TurnedClock:
-    """Time that the test turns."""
-
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def monotonic_s(self) -> float:
-        return self.now_s
-
-    def wall_ns(self) -> int:
-        return int(self.now_s * 1e9)
-
-
-@dataclass
-class FakeProcess:
-    """A process that obeys nothing but KILL until the test ends it."""
-
-    order: Order
-    pid: int = field(default_factory=lambda: next(_numbers))
-    code: int | None = None
-    got: list[signal.Signals] = field(default_factory=list)
-
-    @property
-    def pidfd(self) -> int:
-        return self.pid
-
-    def send(self, *signals: signal.Signals) -> None:
-        self.got += signals
-        if signal.SIGKILL in signals:
-            self.code = -signal.SIGKILL
-
-    def reap(self) -> int:
-        assert self.code is not None, "reaped alive"
-        return self.code
-
-
-class FakeStarter:
-    """Makes such processes; `broken` while the fork server cannot."""
-
-    def __init__(self) -> None:
-        self.processes: list[FakeProcess] = []
-        self.broken = False
-
-    def start(self, order: Order) -> FakeProcess:
-        if self.broken:
-            raise Unavailable("no fork server")
-        self.processes.append(FakeProcess(order))
-        return self.processes[-1]
-
-    def alive(self) -> list[FakeProcess]:
-        return [process for process in self.processes if process.code is None]
 
 
 class Supervision(RuleBasedStateMachine):

@@ -1,0 +1,177 @@
+"""The loop's own thinking, turn by turn, with processes that only the test ends."""
+
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodeagent.contract.camera import CameraSpec
+from nodeagent.contract.errors import ConfigError, Fault
+from nodeagent.contract.report import Kind, Phase
+from nodeagent.infra.board import Board
+from nodeagent.infra.settings.sections import Settings
+from nodeagent.infra.wanted import read_wanted
+from nodeagent.supervisor.children import Children
+from nodeagent.supervisor.inbox import Inbox
+from nodeagent.supervisor.kinds import KINDS
+from nodeagent.supervisor.loop import READY_PATIENCE_S, Loop
+from nodeagent.supervisor.orders import OrderMaker
+from nodeagent.supervisor.roster import Want
+from tests.support.fake_processes import FakeStarter, TurnedClock
+
+
+class Notes:
+    """What systemd would hear."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def ready(self) -> None:
+        self.heard.append("ready")
+
+    def reloading(self, _now_s: float) -> None:
+        self.heard.append("reloading")
+
+    def stopping(self) -> None:
+        self.heard.append("stopping")
+
+    def status(self, _sentence: str) -> None:
+        pass
+
+    def alive(self, _now_s: float) -> None:
+        pass
+
+
+class FedCameras:
+    """A source that calls through a pipe, as a registry's link will."""
+
+    def __init__(self) -> None:
+        self.read_fd, self.write_fd = os.pipe()
+        self.next: tuple[CameraSpec, ...] | ConfigError = ()
+        self.needs_restart: tuple[str, ...] = ()
+
+    def fileno(self) -> int:
+        return self.read_fd
+
+    def initial(self) -> tuple[CameraSpec, ...]:
+        return ()
+
+    def read(self) -> tuple[CameraSpec, ...]:
+        os.read(self.read_fd, 1)
+        if isinstance(self.next, ConfigError):
+            raise self.next
+        return self.next
+
+    def feed(self, found: tuple[CameraSpec, ...] | ConfigError) -> None:
+        self.next = found
+        os.write(self.write_fd, b"x")
+
+
+class Bench:
+    """A loop and all that it is made of."""
+
+    def __init__(self, folder: Path) -> None:
+        self.settings = Settings.model_validate({"node": {"state_dir": folder}})
+        self.clock, self.starter, self.notes, self.source = TurnedClock(), FakeStarter(), Notes(), FedCameras()
+        self.board = Board.create(folder / "board", "n1", 1, 1, cells=16, clock=self.clock)
+        orders, self.inbox = OrderMaker(self.settings, folder, "p"), Inbox()
+        starter: Any = self.starter
+        notes: Any = self.notes
+        self.children = Children(self.board, starter, orders, KINDS, self.clock)
+        self.loop = Loop(
+            self.settings, self.source, self.children, starter, orders, KINDS, self.inbox, notes, self.clock
+        )
+
+    def turn(self) -> None:
+        self.loop._act()
+
+    def phases(self) -> dict[str, Phase]:
+        return {view.want.name: view.phase for view in self.children.views()}
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.inbox.close()
+    os.close(made.source.read_fd)
+    os.close(made.source.write_fd)
+
+
+def gate() -> CameraSpec:
+    return CameraSpec.model_validate({"camera_id": "gate", "record": {"url": "a.mp4"}})
+
+
+def test_ready_is_said_once_when_all_workers_are(bench: Bench) -> None:
+    bench.turn()
+    bench.turn()
+    assert bench.notes.heard == []
+    for process in bench.starter.alive():
+        bench.board.cell(process.order.cell).ready()
+    for _ in range(3):
+        bench.turn()
+    assert bench.notes.heard == ["ready"]
+
+
+def test_a_worker_that_waits_for_its_broker_keeps_nobody_from_being_ready_for_ever(bench: Bench) -> None:
+    bench.turn()
+    bench.clock.now_s += READY_PATIENCE_S - 1
+    bench.turn()
+    assert bench.notes.heard == []
+    bench.clock.now_s += 2
+    bench.turn()
+    assert bench.notes.heard == ["ready"]
+
+
+def test_a_source_that_calls_is_read_and_its_faults_change_nothing(bench: Bench) -> None:
+    # No process can be made here, so the loop waits for the source alone.
+    bench.starter.broken = True
+    bench.turn()
+    bench.source.feed((gate(),))
+    bench.loop._collect()
+    bench.turn()
+    assert bench.phases()["capture:gate"] is Phase.BACKOFF
+    assert [camera.camera_id for camera in read_wanted(bench.settings.node.state_dir / "wanted.json").cameras] == [
+        "gate"
+    ]
+    bench.source.feed(ConfigError([Fault("cameras", "no")]))
+    bench.loop._collect()
+    bench.turn()
+    assert "capture:gate" in bench.phases()
+    assert bench.notes.heard == ["reloading", "ready"] * 2
+
+
+def test_signals_reach_the_loop_in_order(bench: Bench) -> None:
+    bench.starter.broken = True
+    signal.raise_signal(signal.SIGHUP)
+    signal.raise_signal(signal.SIGTERM)
+    assert bench.inbox.drain() == [signal.SIGHUP, signal.SIGTERM]
+    assert bench.inbox.drain() == []
+    signal.raise_signal(signal.SIGINT)
+    bench.loop._collect()
+    bench.clock.now_s += 1000.0
+    bench.turn()
+    bench.turn()
+    assert bench.phases() == {}
+
+
+def test_a_snapshot_that_nobody_can_read_is_replaced(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    path = bench.settings.node.state_dir / "wanted.json"
+    path.write_text("{")
+    with caplog.at_level(logging.WARNING):
+        bench.loop._take_cameras((gate(),))
+    assert "wanted.json: not a snapshot of cameras" in caplog.text
+    assert read_wanted(path).version == 1
+
+
+def test_a_full_board_is_said_once_per_child(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(16):
+        bench.board.claim(f"capture:{number}", Kind.CAPTURE)
+    bench.turn()
+    bench.turn()
+    assert caplog.text.count("none left for redis") == 1
+    assert Want(Kind.REDIS, "").name not in bench.phases()
