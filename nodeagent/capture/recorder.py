@@ -116,6 +116,8 @@ class Recorder:
             return
         time_ns = self._timeline.stamp(time_of(packet), arrived.arrival_ns, key=key)
         if key:
+            # Stamps that stand still are spread by ticks, which may lead a little past the next key frame's.
+            time_ns = max(time_ns, self._part.last_ns + 1 if self._part is not None else 0)
             self._at_key_frame(template, packet, time_ns)
         part = self._part
         if part is None:

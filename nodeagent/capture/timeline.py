@@ -69,6 +69,9 @@ class Timeline:
             self._measure_step(pts_ns)
             if key:
                 self._correct(pts_ns)
+                if pts_ns + self._offset_ns <= self._newest_ns:
+                    # Stamps that went back a little: a GOP may not reach into the one before.
+                    self._anchor(pts_ns, self._next(), arrival_ns)
         time_ns = pts_ns + self._offset_ns
         self._watch_delay(arrival_ns - time_ns, arrival_ns)
         self._last_pts_ns, self._last_arrival_ns = pts_ns, arrival_ns

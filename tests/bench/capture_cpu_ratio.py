@@ -1,7 +1,8 @@
 """CPU of capture (record, decode, sample into the ring) against FFmpeg copying and decoding the same video.
 
 Both sides read a file as fast as they can, so only CPU time counts; capture runs the product's own path, with its
-source thread, fsyncs, journal and ring.  FFmpeg runs twice, as two processes: copy into MP4, and decode with one thread.
+source thread, fsyncs, journal and ring.  FFmpeg runs twice, as two processes: copy into MP4, and decode with one
+thread.
 """
 
 from __future__ import annotations

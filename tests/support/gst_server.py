@@ -7,6 +7,7 @@ line `ready PORT` is written to standard output.  User and password may be empty
 when its standard input does, so that it never outlives the test that started it.
 """
 
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -15,8 +16,6 @@ import gi
 
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtspServer", "1.0")
-import itertools
-
 from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
 
 PIPELINE = (

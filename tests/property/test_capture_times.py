@@ -1,0 +1,73 @@
+"""Whatever stamps and arrivals a camera invents, capture times of key frames grow, and clips tile the time line."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nodeagent.capture.retention import Excess, Held, plan
+from nodeagent.capture.sampler import Sampler, Skipper
+from nodeagent.capture.segmenter import Segmenter
+from nodeagent.capture.timeline import Timeline
+from nodeagent.contract.ids import NS_PER_S
+
+NOW = 1_700_000_000 * NS_PER_S
+ANY_PTS = st.none() | st.integers(-(2**50), 2**50) | st.integers(0, 3 * NS_PER_S)
+PACKETS = st.lists(st.tuples(ANY_PTS, st.integers(0, NS_PER_S), st.booleans(), st.booleans()), max_size=80)
+
+
+@given(PACKETS)
+def test_key_frames_never_go_back(packets: list[tuple[int | None, int, bool, bool]]) -> None:
+    line, arrival, newest = Timeline(NOW), NOW, NOW
+    for pts, passed, key, new_session in packets:
+        if new_session:
+            line.interrupt()
+        arrival += passed
+        time_ns = line.stamp(pts, arrival, key=key)
+        if key:
+            assert time_ns > newest
+        newest = max(newest, time_ns)
+        assert line.newest_ns == newest
+
+
+@given(st.lists(st.integers(NS_PER_S // 30, 9 * NS_PER_S), min_size=2, max_size=200))
+def test_no_clip_is_much_longer_than_the_grid_and_a_gop(gops: list[int]) -> None:
+    grid = 5 * NS_PER_S
+    segmenter, now, start = Segmenter(grid), NOW, NOW
+    for n, gop in enumerate(gops):
+        if segmenter.cuts(now):
+            segmenter.begin(now)
+            start = now
+        assert now - start < 1.5 * grid + max(gops[: n + 1])
+        now += gop
+
+
+@given(st.lists(st.integers(1, NS_PER_S), min_size=1, max_size=120), st.floats(0.2, 30.0))
+def test_skipping_changes_no_sample(steps: list[int], fps: float) -> None:
+    times = [NOW + sum(steps[:n]) for n in range(len(steps))]
+    whole = Sampler(fps)
+    expected = [t for t in times if whole.take(t)]
+    # Decoding order: groups of four, the last of each first, as with three B frames.
+    order = [t for n in range(0, len(times), 4) for t in (*times[n + 3 : n + 4], *times[n : n + 3])]
+    skipper = Skipper(fps)
+    left = sorted(t for t in order if not skipper.may_skip(t))
+    again = Sampler(fps)
+    assert [t for t in left if again.take(t)] == expected
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 100), st.booleans()), max_size=40), st.integers(-50, 2000), st.integers(-50, 2000)
+)
+def test_retention_deletes_the_shortest_oldest_run_that_is_enough(
+    clips: list[tuple[int, bool]], over_quota: int, under_reserve: int
+) -> None:
+    held = [Held(n, size, pinned, str(n)) for n, (size, pinned) in enumerate(clips)]
+    gone = list(plan(held, Excess(over_quota, under_reserve)))
+    assert gone == held[: len(gone)]
+
+    def enough(some: list[Held]) -> bool:
+        freed = sum(clip.size for clip in some if not clip.pinned)
+        return sum(clip.size for clip in some) >= over_quota and freed >= under_reserve
+
+    assert enough(gone) or len(gone) == len(held)
+    assert not gone or not enough(gone[:-1])
