@@ -83,7 +83,7 @@ def test_what_was_written_outlives_any_kill(agent: Supervised) -> None:
         asked.set("between", "2")
     server = server_pid(agent)
     os.kill(second, signal.SIGKILL)
-    eventually(lambda: gone(server), within_s=2)
+    eventually(lambda: gone(server), within_s=5)
     agent.running("redis", not_pid=second)
     with client(agent) as asked:
         assert asked.get("between") == b"2"
@@ -92,7 +92,7 @@ def test_what_was_written_outlives_any_kill(agent: Supervised) -> None:
 def test_it_does_not_outlive_a_killed_supervisor(agent: Supervised) -> None:
     server = server_pid(agent)
     agent.kill9()
-    eventually(lambda: gone(server), within_s=2)
+    eventually(lambda: gone(server), within_s=5)
 
 
 def test_ctrl_c_does_not_reach_the_server_before_those_who_use_it(agent: Supervised) -> None:

@@ -12,8 +12,8 @@ from nodeagent.contract.report import Phase
 from tests.support.eventually import eventually
 from tests.support.supervised import Supervised, config_text
 
-#: A killed supervisor's children are to be gone within so long, seconds.
-ORPHANS_GONE_S = 2.0
+#: A killed supervisor's children are gone within half a second; a busy machine may take longer, seconds.
+ORPHANS_GONE_S = 3.0
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,7 @@ def test_a_stopped_process_counts_as_hanging_too(agent: Supervised) -> None:
 def test_a_child_that_never_shows_life_is_started_again(tmp_path: Path) -> None:
     folder = tmp_path / "a"
     with Supervised(folder, config_text(folder, ["mute"])) as agent:
-        agent.wait_log("capture:mute hangs: no beat for 3")
+        agent.wait_log("capture:mute hangs: no beat for 4")
         row = eventually(lambda: (r := agent.row("capture:mute")) and r.phase is Phase.RUNNING and r)
         assert row.restarts == 1
 

@@ -22,8 +22,8 @@ LOADED = True
 FAILED: dict[str, str] = {}
 
 #: Silence after which these workers count as hanging, seconds: long enough for a busy machine.
-HANG_S = 1.5
-START_S = 3.0
+HANG_S = 2.5
+START_S = 4.0
 BEAT_S = 0.05
 #: How often the crashing worker crashes before it behaves.
 CRASHES = 2
