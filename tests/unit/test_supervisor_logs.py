@@ -1,6 +1,7 @@
 import json
 import logging
 import sys
+import threading
 
 import pytest
 
@@ -58,7 +59,9 @@ def test_a_traceback_is_cleaned_too(formatter: logging.Formatter) -> None:
     assert "ValueError: rtsp://***@h/" in line
 
 
-def test_setting_up_twice_logs_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_setting_up_twice_logs_once(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     try:
@@ -68,6 +71,8 @@ def test_setting_up_twice_logs_once(capsys: pytest.CaptureFixture[str]) -> None:
         logging.getLogger("nodeagent.x").debug("not shown")
         assert capsys.readouterr().err.endswith("info    agent: hello\n")
         assert len(root.handlers) == 1
+        sys.excepthook(ValueError, ValueError("at rtsp://u:hunter2@h/"), None)
+        assert "ValueError: at rtsp://***@h/" in capsys.readouterr().err
     finally:
         root.handlers[:] = before
         root.setLevel(level)
