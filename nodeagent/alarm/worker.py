@@ -69,6 +69,8 @@ def serve(ctx: WorkerContext, arg: str, engine: Engine, bus: Bus, checkpoint: Ch
             _refresh(names, desk)
             names_due_s = ctx.clock.monotonic_s() + NAMES_S
         desk.turn(TURN_S)
+    # The judges have ended by now: what they sent last is recorded, so that it is seen while the agent is down.
+    desk.turn(TURN_S)
     ctx.cell.state(State.DRAINING)
     desk.drain(ctx.clock.monotonic_s() + ctx.settings.node.stop_timeout_s * DRAIN_PART)
     return EXIT_OK

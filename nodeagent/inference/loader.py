@@ -61,16 +61,17 @@ class Loader:
         self.done = threading.Event()
         self.crashed = False
 
-    def run(self, out: Items, stopping: Callable[[], bool]) -> None:
-        """Serve until `stopping`; the clip that is under way then is finished."""
-        sweep_s = 0.0
+    def run(self, out: Items, leave: Callable[[bool], bool]) -> None:
+        """Serve until `leave`, told whether the last look found a task, says so; the clip under way is finished."""
+        sweep_s, took = 0.0, False
         try:
-            while not stopping():
+            while not leave(took):
                 self.alive()
                 if self.alive_s >= sweep_s:
                     self._rings.drop_gone()
                     sweep_s = self.alive_s + SWEEP_S
                 delivery = self._bus.get(WAIT_S)
+                took = delivery is not None
                 if delivery is not None:
                     self._serve(delivery, out)
         except Cancelled:

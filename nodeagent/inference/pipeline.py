@@ -33,6 +33,7 @@ from nodeagent.inference.work import (
 )
 from nodeagent.infra.bus.port import Bus
 from nodeagent.infra.bus.topology import CLIPS_SPILL, clips_queue
+from nodeagent.infra.drain import Drain
 from nodeagent.infra.storage import Storage
 from nodeagent.infra.wanted import WantedFile
 from nodeagent.infra.worker import EXIT_FAILED, EXIT_FATAL, EXIT_OK, WorkerContext
@@ -51,6 +52,8 @@ SLOWER = 20
 BEAT_S = 1.0
 #: Announced for the first engine call, seconds: nothing is known of its speed yet.
 FIRST_CALL_S = 10.0
+#: Part of the node's stop_timeout_s for which tasks that are still coming are taken.
+TAKE_SHARE = 0.2
 #: Part of the node's stop_timeout_s after which what is under way goes back to the broker.
 DRAIN_SHARE = 0.8
 
@@ -79,6 +82,7 @@ class Pipeline:
         self._infer_ns = 0
         #: Clip whose engine call failed, and why: its other batches are not tried.
         self._failed: tuple[Job, str] | None = None
+        self._drain = Drain(ctx.stop, ctx.clock, settings.node.stop_timeout_s * TAKE_SHARE)
         self._drain_until_s: float | None = None
         self._shown: tuple[State, str] | None = None
 
@@ -88,7 +92,7 @@ class Pipeline:
         if not self._declare():
             return EXIT_FATAL
         threads = (
-            threading.Thread(target=self._loader.run, args=(self._items, self._stopping), name="loader", daemon=True),
+            threading.Thread(target=self._loader.run, args=(self._items, self._leave), name="loader", daemon=True),
             threading.Thread(target=self._publisher.run, args=(self._results,), name="publisher", daemon=True),
         )
         for thread in threads:
@@ -119,8 +123,8 @@ class Pipeline:
             self._show()
             self._publisher.done.wait(WAIT_S)
 
-    def _stopping(self) -> bool:
-        return self._ctx.stop.requested or self._publisher.crashed or self._over.is_set()
+    def _leave(self, took: bool) -> bool:
+        return self._publisher.crashed or self._over.is_set() or self._drain.over(took)
 
     def _declare(self) -> bool:
         """Make the topology and consume; retried while the broker is away.  False: it lacks what we need."""

@@ -24,6 +24,7 @@ from nodeagent.contract.states import State
 from nodeagent.infra.bus.connect import open_bus
 from nodeagent.infra.bus.port import Bus, Delivery
 from nodeagent.infra.bus.topology import ALARMS, DETECTIONS, DETECTIONS_LATE, detections_queue, shard_of
+from nodeagent.infra.drain import Drain
 from nodeagent.infra.redis import connect_redis
 from nodeagent.infra.wanted import WantedFile
 from nodeagent.infra.worker import EXIT_FAILED, EXIT_OK, WorkerContext
@@ -46,6 +47,8 @@ LATE_PREFETCH: Final = 16
 BATCH_MAX: Final = 64
 #: Seconds to wait for the first delivery of a batch; beats come that often.
 IDLE_S: Final = 0.25
+#: Part of the node's stop_timeout_s for which detections that are still coming are judged.
+TAKE_SHARE: Final = 0.1
 #: Seconds between looks at the wanted cameras.
 WANTED_EVERY_S: Final = 1.0
 #: Seconds between two tries while the bus or both homes of the snapshots are away.
@@ -107,20 +110,23 @@ class JudgeWorker:
         self._prefetch = PREFETCH_PER_CAMERA * max(CAMERAS_MIN, 2 * len(self._shard))
         self._bus.consume(self._queue, self._prefetch)
         self._bus.consume(DETECTIONS_LATE, LATE_PREFETCH)
-        while not ctx.stop.requested:
+        drain = Drain(ctx.stop, ctx.clock, ctx.settings.node.stop_timeout_s * TAKE_SHARE)
+        took = False
+        while not drain.over(took):
             ctx.cell.beat()
             self._follow_wanted()
             if PREFETCH_PER_CAMERA * len(self._shard) > self._prefetch:
                 log.warning("judge: many more cameras; starting anew to take more", extra={"event": "judge_prefetch"})
                 return EXIT_FAILED
-            self._round()
+            took = self._round()
             self._pay_redis()
             self._show_state()
         return EXIT_OK
 
     # --- what comes in
 
-    def _round(self) -> None:
+    def _round(self) -> bool:
+        """Judge what is there; return whether anything was."""
         deliveries = self._collect()
         served_s = self._served.tick(self._ctx.clock.monotonic_s(), self._bus.connected)
         batch: Batch[Delivery] = Batch()
@@ -131,6 +137,7 @@ class JudgeWorker:
                 self._take(delivery, served_s, batch)
         self._shard.judge_due(served_s, batch)
         self._carry_out(batch)
+        return bool(deliveries)
 
     def _collect(self) -> list[Delivery]:
         first = self._bus.get(IDLE_S)

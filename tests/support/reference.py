@@ -86,14 +86,14 @@ def _rows(settings: Settings, model: Model, stored: StoredClip, header: Detectio
     told = model.description.input
     letterbox = Letterbox(header.sample_width, header.sample_height, told)
     inputs = np.empty((len(header.sample_ns), told.height, told.width, 3), np.uint8)
-    read = 0
+    read = set()
     samples = clip_samples(
         stored.path, stored.clip.start_ns, header.sample_ns, header.sample_width, header.sample_height
     )
     for index, picture in samples:
         letterbox(picture, inputs[index])
-        read += 1
-    assert read == len(header.sample_ns), f"{stored.path.name}: {read} of {len(header.sample_ns)} samples decode"
+        read.add(index)
+    assert len(read) == len(header.sample_ns), f"{stored.path.name}: {len(read)} of {len(header.sample_ns)} samples decode"
     batch = settings.inference.batch
     found = [
         model.find(model.engine.infer(inputs[first : first + batch])[0], letterbox.placement, first)
