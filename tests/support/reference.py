@@ -48,7 +48,9 @@ def _judged(
     sampler = Sampler(camera.sample_fps)
     for number, stored in enumerate(clips):
         sample_ns = tuple(time_ns for time_ns in frame_times(stored) if sampler.take(time_ns))
-        yield from judge.judge(_inferred(settings, camera, model, stored, number, sample_ns))
+        clip = _inferred(settings, camera, model, stored, number, sample_ns)
+        judge.ledger.arrive(clip.header)
+        yield from judge.judge(clip)
 
 
 def _inferred(
@@ -93,7 +95,8 @@ def _rows(settings: Settings, model: Model, stored: StoredClip, header: Detectio
     for index, picture in samples:
         letterbox(picture, inputs[index])
         read.add(index)
-    assert len(read) == len(header.sample_ns), f"{stored.path.name}: {len(read)} of {len(header.sample_ns)} samples decode"
+    wanted = len(header.sample_ns)
+    assert len(read) == wanted, f"{stored.path.name}: {len(read)} of {wanted} samples decode"
     batch = settings.inference.batch
     found = [
         model.find(model.engine.infer(inputs[first : first + batch])[0], letterbox.placement, first)
