@@ -82,11 +82,16 @@ NEXT: Final[dict[Phase, dict[Signal, Phase]]] = {
     },
 }
 _TABLE: Final = np.array([[NEXT[phase][signal] for signal in Signal] for phase in Phase], np.int8)
+#: The same numbers without the enums' cost, which is paid per sample.
+_CLEAR, _CLEAR_LONG, _HELD, _BROKEN = (int(signal) for signal in Signal)
+_ACTIVE, _CLEARING = int(Phase.ACTIVE), int(Phase.CLEARING)
 #: Phases in which an episode is open.
 OPEN: Final = (Phase.ACTIVE, Phase.CLEARING)
 
-#: Shortest capture time between two messages of one open episode, seconds: a crowd must not flood the alarm queue.
-UPDATE_EVERY_S: Final = 5.0
+#: New subjects are told of after this capture time since the last message if they at least doubled the number told,
+#: and else after the longer one, seconds: a crowd must not flood the alarm queue.  The end tells of all of them.
+UPDATE_SOON_S: Final = 5.0
+UPDATE_LATE_S: Final = 60.0
 
 #: One row per place.  Times ending in `_ns` are capture times; `held_at` is watched time.
 EPISODE_DTYPE: Final = np.dtype(
@@ -118,7 +123,7 @@ class Episodes:
     def open(self) -> Flags:
         """(places,) bool: where an episode goes on."""
         phase = self.rows["phase"]
-        opened: Flags = (phase == Phase.ACTIVE) | (phase == Phase.CLEARING)
+        opened: Flags = (phase == _ACTIVE) | (phase == _CLEARING)
         return opened
 
     def step(
@@ -137,15 +142,15 @@ class Episodes:
         phase, held_at = rows["phase"], rows["held_at"]
         held = holds | broken
         held_at[held] = watched_ns
-        signal = np.where(broken, Signal.BROKEN, np.where(held, Signal.HELD, Signal.CLEAR))
-        signal[~held & (watched_ns - held_at >= exit_ns)] = Signal.CLEAR_LONG
+        signal = np.where(held, _HELD, np.where(held_at <= watched_ns - exit_ns, _CLEAR_LONG, _CLEAR))
+        signal[broken] = _BROKEN
         then = _TABLE[phase, signal]
-        changed = np.flatnonzero(then != phase)
+        changed = (then != phase).nonzero()[0]
         if not changed.size:
             return []
         left = [(int(place), Phase(int(phase[place]))) for place in changed]
         # An episode that ends at its first clear sample never was CLEARING: that sample is the one that found it clear.
-        cleared = changed[(phase[changed] == Phase.ACTIVE)]
+        cleared = changed[phase[changed] == _ACTIVE]
         rows["clear_ns"][cleared] = sample_ns
         phase[changed] = then[changed]
         return left
@@ -181,8 +186,10 @@ class Episodes:
         rows = self.rows
         more = rows["subjects"] > rows["subjects_told"]
         if more.any():
-            waited = sample_ns - rows["told_ns"] >= UPDATE_EVERY_S * NS_PER_S
-            yield from (int(place) for place in np.flatnonzero(more & waited & self.open))
+            waited_ns = sample_ns - rows["told_ns"]
+            doubled = rows["subjects"] >= 2 * rows["subjects_told"]
+            due = (waited_ns >= UPDATE_LATE_S * NS_PER_S) | (doubled & (waited_ns >= UPDATE_SOON_S * NS_PER_S))
+            yield from (int(place) for place in (more & due & self.open).nonzero()[0])
 
     def rearrange(self, origin: Indices) -> None:
         """Take over episodes when the places change: row i comes from row `origin[i]`; -1: starts idle."""

@@ -52,13 +52,14 @@ class Boxes:
 
     def show(self, tracks: Tracks, subjects: Flags) -> tuple[EvidenceBox, ...]:
         """Boxes that have a track; `subjects`: (tracks,) bool, those that break the rule."""
-        known = np.flatnonzero(self.track >= 0)
+        known = (self.track >= 0).nonzero()[0]
         known = known[np.argsort(~subjects[self.track[known]], kind="stable")][:BOXES_MAX]
         return tuple(self._box(tracks, subjects, int(box)) for box in known)
 
     def _box(self, tracks: Tracks, subjects: Flags, box: int) -> EvidenceBox:
         row, track = self.rows[box], int(self.track[box])
-        return EvidenceBox(
+        # Not validated once more: the rows were when they arrived, and a crowd has many.
+        return EvidenceBox.model_construct(
             x1=float(row["x1"]),
             y1=float(row["y1"]),
             x2=float(row["x2"]),

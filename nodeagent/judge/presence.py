@@ -114,7 +114,7 @@ class Presence:
         self._stay(cells[was], watched_ns)
         self.last_in.reshape(-1)[cells] = watched_ns
         flat[cells] = False
-        self._leave(np.flatnonzero(flat), sighting.counts, track)
+        self._leave(flat.nonzero()[0], sighting.counts, track)
         self.inside = self.last_in >= watched_ns - grace_ns
         self.inside &= self.counted_to > NEVER
 
@@ -146,7 +146,7 @@ class Presence:
     def rearrange(self, origin: Indices) -> None:
         """Take over the clocks when the places change: column i comes from column `origin[i]`; -1: starts empty."""
         fresh = Presence(len(origin), len(self.last_in))
-        to, source = np.flatnonzero(origin >= 0), origin[origin >= 0]
+        to, source = (origin >= 0).nonzero()[0], origin[origin >= 0]
         for name in (*_FIELDS, "inside"):
             getattr(fresh, name)[:, to] = getattr(self, name)[:, source]
             setattr(self, name, getattr(fresh, name))

@@ -189,8 +189,8 @@ class _Round:
         #: Classes are compared only when there is more than one.
         self.one_class = not len(self.facts) or not len(label) or self._is_one_class()
         strong = score >= settings.strong
-        self.strong = np.flatnonzero(strong)
-        self.weak = np.flatnonzero(~strong & (score >= settings.weak)) if not strong.all() else self.strong[:0]
+        self.strong = strong.nonzero()[0]
+        self.weak = (~strong & (score >= settings.weak)).nonzero()[0] if not strong.all() else self.strong[:0]
 
     def _is_one_class(self) -> bool:
         first = self.label[0]
@@ -213,12 +213,12 @@ class _Round:
         return rest
 
     def _try_weak(self) -> None:
-        rows = np.flatnonzero(self.free & self.sure)
+        rows = (self.free & self.sure).nonzero()[0]
         if rows.size:
             self._take(*best_pairs(self._likeness(rows, self.weak), self.settings.weak_iou), rows, self.weak)
 
     def _try_wide(self, rest: Indices) -> None:
-        rows = np.flatnonzero(self.free)
+        rows = self.free.nonzero()[0]
         buffer = self.settings.wide_buffer
         likeness = self._likeness(rows, rest, buffer)
         # Where it was last seen counts too: who stands still is not where a wrong velocity puts him.
@@ -271,7 +271,7 @@ def update(
     tracks.last_ns = sample_ns
     match = _Round(tracks, boxes, score, label, settings)
     rest = match.run()
-    hit = np.flatnonzero(match.track >= 0)
+    hit = (match.track >= 0).nonzero()[0]
     if hit.size:
         rows = match.track[hit]
         correct(tracks.motion, rows, boxes[hit])
@@ -298,7 +298,7 @@ def _bury(tracks: Tracks, match: _Round, watched_ns: int, settings: TrackerSetti
     dead = lost | (match.free & ~match.sure)
     if not dead.any():
         return None
-    kept = np.flatnonzero(~dead)
+    kept = (~dead).nonzero()[0]
     tracks.motion, tracks.facts = tracks.motion[kept], tracks.facts[kept]
     return kept
 

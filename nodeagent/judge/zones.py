@@ -48,7 +48,7 @@ class Polygons:
         inside = np.empty((len(self._shapes), len(x)), np.bool_)
         for row, shape in enumerate(self._shapes):
             left, top, right, bottom = shape.bounds
-            near = np.flatnonzero((x > left) & (x < right) & (y > top) & (y < bottom))
+            near = ((x > left) & (x < right) & (y > top) & (y < bottom)).nonzero()[0]
             inside[row] = False
             if near.size:
                 inside[row, near] = shapely.contains_xy(shape, x[near], y[near])
