@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from pika.exceptions import AMQPError, ChannelClosed
+from pika.exceptions import AMQPError, ChannelClosed, ConnectionClosedByBroker
 
 from nodeagent.contract.errors import Unavailable
 from nodeagent.infra.bus.rabbitmq_link import Link
@@ -95,7 +95,8 @@ class Admin:
         if channel is not self._channel:
             return
         self._channel = None
-        if isinstance(reason, ChannelClosed):
+        # Some refusals (540, not implemented) end the whole connection, but are answers all the same.
+        if isinstance(reason, ChannelClosed | ConnectionClosedByBroker):
             _fail(self._answer, Rejected(reason.reply_code, reason.reply_text))
         else:
             _fail(self._answer, Unavailable(f"rabbitmq: {type(reason).__name__}"))

@@ -70,7 +70,8 @@ def _probe_flag(admin: Admin) -> None:
         admin.ask(lambda channel, done: channel.queue_declare(PROBE, durable=True, arguments=stream, callback=done))
         admin.ask(lambda channel, done: channel.queue_delete(PROBE, callback=done))
     except Rejected as exc:
-        if exc.code not in _FINAL:
+        # It ends the connection with 541, internal error; only the text tells it from a broker in trouble.
+        if "feature flag" not in exc.text and exc.code not in _FINAL:
             raise Unavailable(f"rabbitmq: {exc.text}") from exc
         what = "at-least-once dead-lettering needs the feature flag stream_queue: rabbitmqctl enable_feature_flag all"
         raise ConfigError([Fault("bus.url", what, exc.text)]) from exc
