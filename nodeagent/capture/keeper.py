@@ -190,7 +190,7 @@ def _use_of(folder: Path) -> Use:
     for entry in _entries(folder):
         with contextlib.suppress(FileNotFoundError):
             size += entry.stat().st_size
-            clips += 1
+            clips += parse_clip_name(entry.name) is not None
     return Use(clips, size)
 
 

@@ -146,6 +146,9 @@ class Recorder:
 
     def _open(self, stream: av.VideoStream, start_ns: int) -> None:
         clip = ClipId(camera_id=self._camera.camera_id, epoch=self.epoch, start_ns=start_ns)
+        if not stream.width or not stream.height:
+            self._set_problem(State.BAD_STREAM, "the stream does not tell its picture's size")
+            return
         try:
             folder = self._books.storage.folder_for(clip.camera_id, start_ns)
             self._part = Part(folder, clip, stream)

@@ -1,7 +1,7 @@
 """Decodes the packets of the open clip and puts its samples into the ring.
 
 The decoder is drained and reset at each cut, so a clip decodes here exactly as it does from its file: same frames, same
-bytes.  Without a ring (memory short) nothing is decoded in vain: the clip's samples come from its file later.
+bytes.  Without a ring (memory short) the samples are still chosen and named: their pictures come from the file later.
 """
 
 from __future__ import annotations

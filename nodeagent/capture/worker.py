@@ -39,6 +39,8 @@ WAIT_S = 0.2
 HOUSEKEEPING_S = 1.0
 #: Repairing what a predecessor left decodes a clip or two; the next beat may take this long, seconds.
 REPAIR_ALLOW_S = 60.0
+#: Opening has time-outs of its own, but looking up a name has none; then its thread is left behind, seconds.
+OPEN_PATIENCE_S = 30.0
 #: How long TERM waits for announcements; what is not confirmed by then waits in the journal, seconds.
 DRAIN_S = 3.0
 
@@ -142,7 +144,7 @@ class Capture:
         event = self._session.get(WAIT_S)
         if event is not None:
             self._handle(event)
-        elif self._link.phase is Phase.STREAMING:
+        else:
             self._watch_for_stall()
         if self._counts["clips_made"] != made:
             self._publisher.wake()
@@ -155,6 +157,7 @@ class Capture:
         timeout_s = self._ctx.settings.capture.stall_timeout_s
         self._session = Session(self._spec.record, timeout_s, self._ctx.clock)
         self._session.start()
+        self._last_packet_s = now_s
 
     def _handle(self, event: Event) -> None:
         match event:
@@ -178,6 +181,10 @@ class Capture:
 
     def _watch_for_stall(self) -> None:
         silent_s = self._ctx.clock.monotonic_s() - self._last_packet_s
+        if self._link.phase is Phase.OPENING:
+            if silent_s >= OPEN_PATIENCE_S:
+                self._end_session(State.SOURCE_DOWN, f"opening hangs for {silent_s:.0f} s")
+            return
         # A file's next packet comes when its time has come, and a slow one is no camera to be opened anew.
         if silent_s >= self._ctx.settings.capture.stall_timeout_s and not self._spec.record.is_file:
             self._end_session(State.STALLED, f"no packet for {silent_s:.1f} s")

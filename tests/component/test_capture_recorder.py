@@ -10,7 +10,8 @@ import av
 import numpy as np
 import pytest
 
-from nodeagent.capture.recovery import recover, salvage
+from nodeagent.capture.journal import Journal
+from nodeagent.capture.recovery import epoch_for, recover, salvage
 from nodeagent.contract.clip import ClipTask
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.states import State
@@ -124,6 +125,19 @@ def test_a_part_without_a_whole_fragment_is_removed_and_counted_as_a_gap(tmp_pat
     assert not part.exists()
     assert bench.files() == []
     assert read_gaps(bench.state_dir, CAMERA, 0, 2**62)[-1].reason is GapReason.LOST_TAIL
+
+
+def test_without_a_journal_the_epoch_comes_from_the_part_or_is_above_all_that_is_known(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.record(make_video(tmp_path / "a.mp4", seconds=8), close=False)
+    lost = Journal(tmp_path / "new" / "a.jsonl")
+    assert epoch_for(bench.storage, lost, CAMERA, wall_ns=5_000_000) == 8
+    assert epoch_for(bench.storage, lost, CAMERA, wall_ns=20_000_000) == 20
+    recover(bench.storage, bench.plan, (lost, bench.ledger), CAMERA, SystemClock())
+    assert lost.last is not None
+    assert (lost.epoch, lost.last.task.epoch) == (7, 7)
+    assert lost.epoch_started_ns == lost.last.task.sample_ns[0]
+    assert epoch_for(bench.storage, lost, CAMERA, wall_ns=20_000_000) == 7
 
 
 def test_repairing_twice_gives_the_same(tmp_path: Path) -> None:
