@@ -36,6 +36,8 @@ from nodeagent.judge.store import read_account
 ALARMS_MAX = 500
 #: Seconds between two looks at the database.
 DATABASE_S = 1.0
+#: A problem that is over sooner is part of starting up, ns.
+PROBLEM_NS = 2 * NS_PER_S
 #: End of time for "everything until now".
 FOREVER_NS = 2**62
 
@@ -87,7 +89,8 @@ class Watch:
     def _follow_problems(self, report: NodeReport) -> None:
         for row in report.rows:
             seen = (row.name, row.state.value)
-            if MEANING[row.state].problem and seen not in self._told:
+            lasted_ns = time.time_ns() - row.state_since_ns
+            if MEANING[row.state].problem and lasted_ns > PROBLEM_NS and seen not in self._told:
                 self._told.add(seen)
                 self.say(f"{row.name}: {row.state.value} {row.detail}")
 

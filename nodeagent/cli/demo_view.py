@@ -22,8 +22,8 @@ from nodeagent.infra.alarm_records import AlarmRow
 
 #: Stages whose throughput is shown, in samples.
 RATED = frozenset({Kind.CAPTURE, Kind.INFERENCE, Kind.JUDGE})
-#: Reports over which a rate is taken.
-RATE_WINDOW = 10
+#: Reports over which a rate is taken: clips come every 5 s, so a shorter time would show bursts.
+RATE_WINDOW = 40
 #: Lines kept of what happened.
 EVENTS_SHOWN = 6
 #: Alarms shown, newest first.

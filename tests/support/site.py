@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +99,9 @@ class Site:
         shm_dir: folder of its rings and board.
     """
 
-    def __init__(self, cameras: int) -> None:
+    def __init__(self, cameras: int, others: Mapping[str, str] | None = None) -> None:
+        """`cameras`: how many play the clip; `others`: cameras at addresses of the test's own, by name."""
+        self._others = dict(others or {})
         self.cameras = [f"cam{n}" for n in range(1, cameras + 1)]
         self._stack = ExitStack()
 
@@ -120,7 +122,7 @@ class Site:
             init_pool(self.folder / "pool")
             config = site_toml(
                 self.folder,
-                {name: self.rtsp.url(name) for name in self.cameras},
+                {name: self.rtsp.url(name) for name in self.cameras} | self._others,
                 self.receiver.url,
                 self.rabbit.url,
                 self.maria.new_database(),
