@@ -1,6 +1,6 @@
-"""Writes what the docs say of configuration, states, exit codes and decisions from the code itself.
+"""Writes what the docs say of configuration, states, exit codes, queues and decisions from the code itself.
 
-`docs/configuration.md` is made whole from the `#:` lines of the settings; in `docs/operations.md` and
+`docs/configuration.md` is made whole from the `#:` lines of the settings; in `docs/operations.md`, `docs/bus.md` and
 `docs/adr/README.md` the parts between `<!-- begin NAME -->` and `<!-- end NAME -->`.  With `--check` nothing is
 written and the exit code says whether all are up to date; a test and `make check` run that.
 """
@@ -28,6 +28,8 @@ from nodeagent.contract.report import Phase
 from nodeagent.contract.rule import IntrusionRule, LoiteringRule, RuleBase
 from nodeagent.contract.states import MEANING
 from nodeagent.inference.description import InputDescription, ModelDescription, OutputDescription
+from nodeagent.infra.bus.rabbitmq_layout import Layout, Queue, layout
+from nodeagent.infra.bus.topology import Node
 from nodeagent.infra.settings.sections import Settings
 
 DOCS = Path(__file__).resolve().parent
@@ -253,6 +255,38 @@ def _title(path: Path) -> str:
     return path.read_text().splitlines()[0].removeprefix("#").strip()
 
 
+def queues(made: Layout) -> str:
+    """Table of every queue of a node."""
+    rows = ["| queue | fed by | holds at most | expires after | then goes to |", "|---|---|---|---|---|"]
+    for queue in sorted(made.queues, key=lambda queue: queue.name):
+        fed = [
+            f"`{b.exchange}` {f'`{b.key}`' if b.key else ''}".rstrip() for b in made.bindings if b.queue == queue.name
+        ]
+        if queue.name.startswith(("clips.<", "detections.<")):
+            fed.insert(0, f"`{queue.name.split('.')[0]}`, key of each camera")
+        rows.append(f"| `{queue.name}` | {'; '.join(fed)} | {queue.arguments['x-max-length']} | {_fate(queue)} |")
+    return "\n".join(rows)
+
+
+def _fate(queue: Queue) -> str:
+    expires_ms, target = queue.arguments.get("x-message-ttl"), queue.arguments.get("x-dead-letter-exchange")
+    after = f"{int(expires_ms) // 1000} s" if expires_ms else "never"
+    if not expires_ms:
+        # Brokers from 4.0 on limit deliveries; what they give up goes there too.
+        target = f"{queue.arguments['x-dead-letter-routing-key']}` (given back too often" if target else None
+        return f"{after} | `{target})" if target else f"{after} | "
+    return f"{after} | `{target}`"
+
+
+def exchanges(made: Layout) -> str:
+    """Table of every exchange."""
+    rows = ["| exchange | type | what no queue takes goes to |", "|---|---|---|"]
+    for exchange in sorted(made.exchanges, key=lambda exchange: exchange.name):
+        other = exchange.arguments.get("alternate-exchange")
+        rows.append(f"| `{exchange.name}` | {exchange.type} | {f'`{other}`' if other else 'back to the publisher'} |")
+    return "\n".join(rows)
+
+
 def between(text: str, name: str, content: str) -> str:
     """The text with the part between the markers of `name` replaced."""
     pattern = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
@@ -263,15 +297,19 @@ def between(text: str, name: str, content: str) -> str:
 
 def wanted() -> dict[Path, str]:
     """What each generated file should hold."""
-    operations, adrs = DOCS / "operations.md", DOCS / "adr" / "README.md"
-    text = operations.read_text()
-    for name, content in (("states", states()), ("phases", phases()), ("exit codes", exit_codes())):
-        text = between(text, name, content)
-    return {
-        DOCS / "configuration.md": configuration(),
-        operations: text,
-        adrs: between(adrs.read_text(), "decisions", decisions()),
+    made = layout(Node("<node>"))
+    parts = {
+        "operations.md": {"states": states(), "phases": phases(), "exit codes": exit_codes()},
+        "bus.md": {"queues": queues(made), "exchanges": exchanges(made)},
+        "adr/README.md": {"decisions": decisions()},
     }
+    pages = {DOCS / "configuration.md": configuration()}
+    for name, contents in parts.items():
+        text = (DOCS / name).read_text()
+        for marker, content in contents.items():
+            text = between(text, marker, content)
+        pages[DOCS / name] = text
+    return pages
 
 
 def main(arguments: list[str]) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
 
@@ -248,26 +248,12 @@ def test_declaring_again_is_harmless(backend: Backend, bus: Bus) -> None:
 
 def test_several_threads_publish_and_settle_at_once(bus: Bus) -> None:
     per_thread, threads = 50, 6
-    failures: list[BaseException] = []
+    seen: set[bytes] = set()
     bus.consume(ALARMS, 20)
-
-    def work(job: Callable[[int], None]) -> list[threading.Thread]:
-        def guarded(number: int) -> None:
-            try:
-                job(number)
-            except BaseException as exc:
-                failures.append(exc)
-
-        started = [threading.Thread(target=guarded, args=(number,)) for number in range(threads)]
-        for thread in started:
-            thread.start()
-        return started
 
     def send(number: int) -> None:
         for index in range(per_thread):
             bus.publish(ALARMS, "cam", message(f"{number}/{index}"))
-
-    seen: set[bytes] = set()
 
     def settle(_: int) -> None:
         deadline = time.monotonic() + 30
@@ -277,9 +263,10 @@ def test_several_threads_publish_and_settle_at_once(bus: Bus) -> None:
                 bus.ack(got)
                 seen.add(got.message.body)
 
-    for thread in work(send) + work(settle):
-        thread.join()
-    assert not failures
+    with ThreadPoolExecutor(2 * threads) as pool:
+        jobs = [pool.submit(job, number) for job in (send, settle) for number in range(threads)]
+    for job in jobs:
+        job.result()
     assert len(seen) == per_thread * threads
     assert eventually(lambda: bus.depth(ALARMS) == 0)
 

@@ -54,9 +54,7 @@ def assert_everything_is_announced(capture: CaptureProcess) -> None:
     assert capture.storage.parts("gate-1") == []
 
 
-def test_kill_9_loses_no_closed_clip_and_repairs_the_open(
-    tmp_path: Path, server: RtspServer, redis_url: str
-) -> None:
+def test_kill_9_loses_no_closed_clip_and_repairs_the_open(tmp_path: Path, server: RtspServer, redis_url: str) -> None:
     with CaptureProcess(tmp_path, server.url("cam"), redis_url) as capture:
         eventually(lambda: len(capture.clips()) >= 1, within_s=20)
         eventually(lambda: any(path.stat().st_size > 4000 for _, path in capture.storage.parts("gate-1")))
