@@ -67,5 +67,5 @@ format: $(DEV) ## let ruff format the tree and mend what it can
 	$(PY) docs/generate_configuration.py
 
 clean: ## remove the virtual environment and the tools' caches
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage demo-run
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage nodeagent-demo-*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -118,6 +118,9 @@ class DemoRun:
         self._plan.config_path.write_text(demo_toml(self._plan), encoding="utf-8")
         self._plan.config_path.chmod(0o600)
         init_pool(self._plan.pool_dir)
+        # Ended or left alone by its terminal, it stops the agent as at Ctrl-C.
+        for ending in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(ending, signal.default_int_handler)
         agent = self._start()
         try:
             self._show(agent)

@@ -83,7 +83,7 @@ def _done(row: ChildRow) -> str:
         case Kind.INFERENCE:
             return f"{row.counters['clips']} clips, {row.counters['boxes']} boxes"
         case Kind.JUDGE:
-            return f"{row.counters['clips']} clips, {row.counters['alarms']} alarms"
+            return f"{row.counters['clips']} clips, {row.counters['alarms']} alarm messages"
         case Kind.ALARM:
             return f"{row.counters['pushed']} pushed, {row.counters['waiting']} waiting"
         case _:

@@ -29,7 +29,7 @@ _RATE_COUNTER = {
 _NOTES: dict[Kind, tuple[tuple[str, str], ...]] = {
     Kind.CAPTURE: (("clips_made", "clips"), ("clips_unconfirmed", "unannounced"), ("reconnects", "reconnects")),
     Kind.INFERENCE: (("clips", "clips"), ("from_clip", "from file"), ("unknown", "unknown"), ("refused", "refused")),
-    Kind.JUDGE: (("clips", "clips"), ("alarms", "alarms"), ("gaps", "gaps"), ("refused", "refused")),
+    Kind.JUDGE: (("clips", "clips"), ("alarms", "alarm messages"), ("gaps", "gaps"), ("refused", "refused")),
     Kind.ALARM: (
         ("pushed", "pushed"),
         ("waiting", "waiting"),

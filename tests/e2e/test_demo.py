@@ -128,11 +128,12 @@ def test_a_used_folder_is_refused(run: Run) -> None:
     assert "not empty" in text
 
 
-def test_interrupt_leaves_no_process_and_says_that_nothing_was_shown(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupt_leaves_no_process_and_says_that_nothing_was_shown(tmp_path: Path, ending: signal.Signals) -> None:
     process = start(tmp_path, "--seconds", "60", "--cameras", "1", "--dir", "out")
     board = tmp_path / "out" / "memory"
     eventually(lambda: any(board.rglob("board")), within_s=60)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(ending)
     text, _ = process.communicate(timeout=60)
     assert process.returncode == 1, text
     assert processes_with(str(tmp_path / "out")) == []
