@@ -168,8 +168,8 @@ def _alarm_line(row: AlarmRow, zone: ZoneInfo) -> dict[str, str]:
     }
 
 
-def camera_ledger(settings: Settings, camera_id: str) -> CameraLedger:
-    """One camera's account, of a node whose agent has stopped.
+def camera_ledger(settings: Settings, camera_id: str, until_ns: int = FOREVER_NS) -> CameraLedger:
+    """One camera's account, of a node whose agent has stopped; gaps count up to `until_ns`.
 
     Raises:
         AgentError: a file cannot be read.
@@ -180,8 +180,9 @@ def camera_ledger(settings: Settings, camera_id: str) -> CameraLedger:
     waiting = {closed.key for closed in journal.all_unconfirmed()}
     journal.close()
     judged = read_account(state_dir, camera_id)
+    gaps = read_gaps(state_dir, camera_id, 0, until_ns)
     gap_s, gap_why = gap_summary(
-        [(gap.reason.value, gap.duration_ns / NS_PER_S) for gap in read_gaps(state_dir, camera_id, 0, FOREVER_NS)]
+        [(gap.reason.value, (min(gap.to_ns, until_ns) - gap.from_ns) / NS_PER_S) for gap in gaps]
     )
     sample_fps = next(camera.sample_fps for camera in settings.cameras if camera.camera_id == camera_id)
     return CameraLedger(

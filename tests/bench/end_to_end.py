@@ -46,10 +46,10 @@ def run(quick: bool) -> Iterator[Result]:
         time.sleep(seconds)
         settings = site.agent.settings
         engine = open_database(settings.database_url)
-        site.settle()
+        off_ns = site.settle()
         site.agent.stop()
         rows = list_alarms(engine, ROWS_MAX)
-        ledger = [camera_ledger(settings, name) for name in site.cameras]
+        ledger = [camera_ledger(settings, name, off_ns) for name in site.cameras]
         yield from _counted(ledger, seconds)
         yield from _alarms(settings, rows, site.receiver.keys)
         yield from _replays([row for row in rows if row.state is AlarmState.PUSHED])
@@ -67,7 +67,7 @@ def _counted(ledger: Sequence[CameraLedger], seconds: float) -> Iterator[Result]
     yield result("samples_expected", expected, "samples", "> 0", "by the sampling rule over the frame times on disk")
     yield result("samples_not_judged", expected - judged, "samples", "== 0", f"judged {judged}")
     gaps = "; ".join(f"{row.camera_id} {row.gap_why}" for row in ledger if row.gap_why)
-    yield result("not_recorded_s", sum(row.gap_s for row in ledger), "s", "", gaps or "no gaps")
+    yield result("not_recorded_s", round(sum(row.gap_s for row in ledger), 1), "s", "", gaps or "no gaps")
 
 
 def _alarms(settings: Settings, rows: Sequence[AlarmRow], pushed: Sequence[str]) -> Iterator[Result]:

@@ -50,11 +50,11 @@ def run(quick: bool) -> Iterator[Result]:
         time.sleep(calm_s)
         yield from _supervisor(site)
         time.sleep(calm_s)
-        site.settle()
+        off_ns = site.settle()
         pids = {row.pid for row in site.agent.rows() if row.pid} | {site.agent.pid}
         site.agent.stop()
         yield from _left(site, pids)
-        yield from _counted(site)
+        yield from _counted(site, off_ns)
 
 
 def _counter(site: Site, child: str, counter: str) -> int:
@@ -121,9 +121,9 @@ def _left(site: Site, pids: set[int]) -> Iterator[Result]:
     yield result("memory_files_left", files, "files", "== 0", "in the agent's folder on /dev/shm, after TERM")
 
 
-def _counted(site: Site) -> Iterator[Result]:
+def _counted(site: Site, off_ns: int) -> Iterator[Result]:
     settings = site.agent.settings
-    ledger = [camera_ledger(settings, name) for name in site.cameras]
+    ledger = [camera_ledger(settings, name, off_ns) for name in site.cameras]
     made = sum(row.clips_made for row in ledger)
     detail = (
         f"{CAMERAS} cameras; clips on disk {made}; came twice and were refused {sum(r.clips_twice for r in ledger)}"

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -137,8 +138,12 @@ class Site:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def settle(self, within_s: float = 120.0) -> None:
-        """Switch the cameras off and wait until everything on its way has arrived: clips judged, alarms pushed."""
+    def settle(self, within_s: float = 120.0) -> int:
+        """Switch the cameras off and wait until everything on its way has arrived: clips judged, alarms pushed.
+
+        Returns when they were switched off, UTC ns.
+        """
+        off_ns = time.time_ns()
         self.rtsp.kill9()
         storage, state_dir = Storage(self.agent.settings.pools), self.agent.settings.node.state_dir
 
@@ -152,6 +157,7 @@ class Site:
         eventually(all_judged, within_s=within_s, every_s=0.5)
         # The judge has had its alarms confirmed before it counted the clips; now their queues have to run empty.
         eventually(lambda: not self.waiting_alarms(), within_s=within_s, every_s=1.0)
+        return off_ns
 
     def waiting_alarms(self) -> int:
         """Messages in the queues of alarms, unacknowledged ones included."""
