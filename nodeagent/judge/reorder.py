@@ -2,8 +2,9 @@
 
 Pure.  The broker promises no order.  Clips of an epoch carry numbers without holes, so a clip is due when its number
 is the next one.  When a *later* clip is here and the next one is not, a wait starts; when it is over, the hole is a
-gap.  The wait runs on `served_s`, a clock that stands still while the bus is away (`ServedClock`): what cannot arrive
-must not be declared missing.
+gap.  The wait starts anew at each clip that comes in its order meanwhile: after an outage fresh clips overtake a
+backlog that may take minutes, and a backlog that moves is not missing.  The wait runs on `served_s`, a clock that
+stands still while the bus is away (`ServedClock`): what cannot arrive must not be declared missing.
 
 Between two epochs there is no number that tells whether the older one is complete.  If its newest clip does not reach
 the younger one's beginning, the younger one waits a little for what its predecessor may still send.
@@ -84,10 +85,15 @@ class Progress:
 
 @dataclass(slots=True)
 class Reorder(Generic[Token]):
-    """The waiting clips of one camera, by epoch, then by number and start: the number alone is no identity."""
+    """The waiting clips of one camera, by epoch, then by number and start: the number alone is no identity.
+
+    `moved_s` is when the newest arrival among the clips released so far came.  That, and not the time of their release:
+    several holes in what is here already must not cost a wait each.
+    """
 
     wait_s: float
     held: dict[int, dict[tuple[int, int], Held[Token]]] = field(default_factory=dict)
+    moved_s: float = 0.0
 
     def __len__(self) -> int:
         return sum(len(clips) for clips in self.held.values())
@@ -119,22 +125,28 @@ class Reorder(Generic[Token]):
     def _next_of(self, epoch: int, epochs: dict[int, Progress], served_s: float) -> Ready[Token] | None:
         clips, progress = self.held[epoch], epochs.get(epoch)
         key = min(clips)
-        seq, first = key[0], clips[key]
+        seq = key[0]
         if progress is None:
             # An epoch that is over and forgotten: nothing to wait for; the caller refuses the clip.
-            del clips[key]
-            return Ready(first.clip, tuple(first.tokens))
+            return self._release(clips, key)
         if not progress.end_ns and self._predecessor_may_send(epoch, epochs, served_s):
             return None
         due = progress.next_seq
         missing = None
         if due is None or seq > due:
-            # The oldest of the later clips started the wait.
-            if seq > 0 and served_s - min(held.since_s for held in clips.values()) < self.wait_s:
+            # The oldest of the later clips started the wait, or the last one that came in its order.
+            since_s = max(self.moved_s, min(held.since_s for held in clips.values()))
+            if seq > 0 and served_s - since_s < self.wait_s:
                 return None
             missing = (due, seq - 1) if due is not None else None
-        del clips[key]
-        return Ready(first.clip, tuple(first.tokens), missing)
+        return self._release(clips, key, missing)
+
+    def _release(
+        self, clips: dict[tuple[int, int], Held[Token]], key: tuple[int, int], missing: tuple[int, int] | None = None
+    ) -> Ready[Token]:
+        held = clips.pop(key)
+        self.moved_s = max(self.moved_s, held.since_s)
+        return Ready(held.clip, tuple(held.tokens), missing)
 
     def _predecessor_may_send(self, epoch: int, epochs: dict[int, Progress], served_s: float) -> bool:
         older = [known for known in epochs if known < epoch]

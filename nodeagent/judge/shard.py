@@ -72,8 +72,9 @@ class Shard(Generic[Token]):
         for camera_id, judge in self.judges.items():
             spec = self.specs[camera_id]
             if spec.rules != judge.rules.rules:
-                batch.alarms += [(alarm, {}) for alarm in judge.retarget(spec.rules, spec.sample_fps)]
                 batch.judges[camera_id] = judge
+            # Also when its rules stay: another sampling rate is another longest pause.
+            batch.alarms += [(alarm, {}) for alarm in judge.retarget(spec.rules, spec.sample_fps)]
         return batch
 
     def forget(self, camera_id: str) -> None:
