@@ -66,7 +66,8 @@ One TOML file, by default `/etc/nodeagent/nodeagent.toml`; another is named by `
 - Coordinates are fractions of the picture, `[x, y]`, x to the right, y down, both in [0, 1].
 - A running agent reads the file again at `systemctl reload nodeagent` (HUP). Cameras, streams and rules that
   changed are taken over; all else in the file needs a restart. A faulty file changes nothing.
-- Secrets (`url`, `secret`) never appear in logs, status or messages. Keep the file at mode 0600.
+- Secrets (`url`, `secret`) never appear in logs, status or messages. Keep the file readable for
+  the agent's user only, as [operations.md](operations.md) installs it.
 """
 
 
