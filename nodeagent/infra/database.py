@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, exc, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, text
 from sqlalchemy.engine import make_url
 
-from nodeagent.contract.errors import DecodeError, Unavailable
+from nodeagent.contract.errors import ConfigError, DecodeError, Fault, Unavailable
+from nodeagent.contract.url import HINT
 
 #: Seconds that a statement on SQLite waits for another process's transaction.
 SQLITE_BUSY_S = 10.0
@@ -37,6 +38,8 @@ CONFLICT_PAUSE_S = 0.02
 MIGRATE_WAIT_S = 60
 #: MySQL's codes for "deadlock", "lock wait timeout", "duplicate key" and "record changed since last read" (MariaDB).
 CONFLICT_CODES = frozenset({1213, 1205, 1062, 1020})
+#: Longest text of a cause in an error, characters.
+CAUSE_MAX = 120
 #: Execution option of a connection that only reads: on SQLite it does not take the writer's lock.
 READ_ONLY = "nodeagent_read_only"
 
@@ -47,12 +50,13 @@ def open_database(url: str) -> Engine:
     """An engine for `mysql://...`, `mysql+pymysql://...` or `sqlite:///path`.  Connects at the first use.
 
     Raises:
+        ConfigError: it is no such URL.
         Unavailable: the folder of a SQLite file cannot be made.
     """
-    parsed = make_url(url)
+    parsed = _parsed(url)
     if parsed.get_backend_name() == "sqlite":
         return _open_sqlite(url, parsed.database)
-    return create_engine(
+    engine = create_engine(
         parsed.set(drivername="mysql+pymysql"),
         isolation_level="READ COMMITTED",
         pool_pre_ping=True,
@@ -65,6 +69,24 @@ def open_database(url: str) -> Engine:
             "write_timeout": MYSQL_ANSWER_S,
         },
     )
+
+    @event.listens_for(engine, "do_connect")
+    def _connect(dialect: Any, _record: Any, args: Any, named: Any) -> Any:
+        try:
+            return dialect.connect(*args, **named)
+        except RuntimeError as error:
+            # The driver's own: it needs `cryptography` for a sha2 password without TLS.
+            raise Unavailable(f"database: connect: {error}"[:CAUSE_MAX]) from error
+
+    return engine
+
+
+def _parsed(url: str) -> URL:
+    try:
+        return make_url(url)
+    except (ValueError, exc.ArgumentError):
+        # What they say quotes the URL.
+        raise ConfigError([Fault("database.url", f"cannot be read as a URL; {HINT}")]) from None
 
 
 def _open_sqlite(url: str, file: str | None) -> Engine:
@@ -108,7 +130,7 @@ def _why(error: Exception) -> str:
     """The cause without statement, parameters, user or host."""
     if isinstance(error, exc.DBAPIError):
         code = _code(error)
-        return f"{type(error.orig).__name__} {code}" if code else f"{type(error.orig).__name__}: {error.orig}"[:120]
+        return f"{type(error.orig).__name__} {code}" if code else f"{type(error.orig).__name__}: {error.orig}"[:CAUSE_MAX]
     return type(error).__name__
 
 

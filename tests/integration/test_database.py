@@ -21,6 +21,17 @@ def test_a_server_that_is_away_is_unavailable_and_no_secret_is_told() -> None:
     engine.dispose()
 
 
+def test_a_driver_that_lacks_a_package_is_unavailable_with_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_named: object) -> None:
+        raise RuntimeError("'cryptography' package is required for sha256_password or caching_sha2_password")
+
+    monkeypatch.setattr("pymysql.connect", refuse)
+    engine = open_database("mysql://operator:hunter2@127.0.0.1:1/agents")
+    with pytest.raises(Unavailable, match="database: connect: 'cryptography' package is required"):
+        ping(engine)
+    engine.dispose()
+
+
 @pytest.mark.services
 def test_a_refused_password_is_unavailable_and_no_secret_is_told(mysql_url: str) -> None:
     server = mysql_url.rpartition("@")[2]

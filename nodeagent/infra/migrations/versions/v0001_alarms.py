@@ -19,6 +19,16 @@ depends_on = None
 
 _MYSQL: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_engine": "InnoDB"}
 
+#: Name: table and columns.
+_INDEXES = {
+    "ix_alarm_slot_time": ("alarm", ("slot_id", "started_ns")),
+    "ix_alarm_camera_time": ("alarm", ("camera_id", "confirmed_ns")),
+    "ix_alarm_time": ("alarm", ("confirmed_ns",)),
+    "ix_alarm_state": ("alarm", ("state",)),
+    "ix_alarm_key_alarm_id": ("alarm_key", ("alarm_id",)),
+    "ix_push_attempt_alarm": ("push_attempt", ("alarm_id", "target")),
+}
+
 
 def _name(length: int) -> TypeEngine[str]:
     return sa.String(length).with_variant(mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql")
@@ -106,9 +116,7 @@ def upgrade() -> None:
         if_not_exists=True,
         **_MYSQL,
     )
-    op.create_index("ix_alarm_slot_time", "alarm", ["slot_id", "started_ns"], if_not_exists=True)
-    op.create_index("ix_alarm_camera_time", "alarm", ["camera_id", "confirmed_ns"], if_not_exists=True)
-    op.create_index("ix_alarm_time", "alarm", ["confirmed_ns"], if_not_exists=True)
-    op.create_index("ix_alarm_state", "alarm", ["state"], if_not_exists=True)
-    op.create_index("ix_alarm_key_alarm_id", "alarm_key", ["alarm_id"], if_not_exists=True)
-    op.create_index("ix_push_attempt_alarm", "push_attempt", ["alarm_id", "target"], if_not_exists=True)
+    for name, (table, columns) in _INDEXES.items():
+        # MySQL has no CREATE INDEX IF NOT EXISTS; a killed run may have made some of them.
+        if name not in {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}:
+            op.create_index(name, table, list(columns))
