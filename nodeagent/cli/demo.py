@@ -27,6 +27,7 @@ from nodeagent.cli.demo_kill import Killer
 from nodeagent.cli.demo_report import balance, headline, not_shown, write_report
 from nodeagent.cli.demo_view import Rates, page
 from nodeagent.contract.errors import AgentError
+from nodeagent.infra.files import write_atomically
 from nodeagent.infra.incarnation import SHM_VARIABLE
 from nodeagent.infra.storage import init_pool
 
@@ -115,8 +116,8 @@ class DemoRun:
 
     def run(self) -> int:
         """Run to the end; return the exit code."""
-        self._plan.config_path.write_text(demo_toml(self._plan), encoding="utf-8")
-        self._plan.config_path.chmod(0o600)
+        # It may hold the password of the reader's camera.
+        write_atomically(self._plan.config_path, demo_toml(self._plan).encode(), mode=0o600)
         init_pool(self._plan.pool_dir)
         # Ended or left alone by its terminal, it stops the agent as at Ctrl-C.
         for ending in (signal.SIGTERM, signal.SIGHUP):
@@ -148,7 +149,9 @@ class DemoRun:
         with Live(console=self._console, refresh_per_second=4, transient=False) as live:
             while (past_s := time.monotonic() - started_s) < self._plan.seconds:
                 if agent.poll() is not None:
-                    self._watch.say(f"the agent ended with code {agent.returncode}: see {self._plan.folder}/agent.log")
+                    self._watch.trouble(
+                        f"the agent ended with code {agent.returncode}: see {self._plan.folder}/agent.log"
+                    )
                     return
                 report = self._watch.look(past_s)
                 if report is not None:
@@ -161,10 +164,10 @@ class DemoRun:
                 time.sleep(LOOK_S)
 
     def _stop(self, agent: subprocess.Popen[bytes]) -> None:
-        if agent.poll() is None:
-            self._console.print("Stopping: the open clips are closed and what is on its way is finished ...")
-            agent.send_signal(signal.SIGTERM)
         try:
+            if agent.poll() is None:
+                agent.send_signal(signal.SIGTERM)
+                self._console.print("Stopping: the open clips are closed and what is on its way is finished ...")
             agent.wait(STOP_S)
         except subprocess.TimeoutExpired:
             os.killpg(agent.pid, signal.SIGKILL)

@@ -50,6 +50,8 @@ class Watch:
         self.receiver = receiver
         self.alarms: list[AlarmRow] = []
         self.events: list[str] = []
+        #: Those of the events that stood in the way of an alarm.
+        self.problems: list[str] = []
         self.first_push_s: float | None = None
         self._engine: Engine | None = None
         self._looked_s = -DATABASE_S
@@ -59,6 +61,11 @@ class Watch:
     def say(self, line: str) -> None:
         """Add a line to what happened."""
         self.events.append(line)
+
+    def trouble(self, line: str) -> None:
+        """Add a line to what happened and to what stood in the way."""
+        self.say(line)
+        self.problems.append(line)
 
     def say_all(self, lines: Iterable[str]) -> None:
         """Add several lines."""
@@ -92,7 +99,7 @@ class Watch:
             lasted_ns = time.time_ns() - row.state_since_ns
             if MEANING[row.state].problem and lasted_ns > PROBLEM_NS and seen not in self._told:
                 self._told.add(seen)
-                self.say(f"{row.name}: {row.state.value} {row.detail}")
+                self.trouble(f"{row.name}: {row.state.value} {row.detail}")
 
     def _read_alarms(self) -> list[AlarmRow]:
         database = self._plan.state_dir / "nodeagent.db"
@@ -123,7 +130,7 @@ def find_out(plan: DemoPlan, watch: Watch, kill: str) -> DemoOutcome:
         ledger=[camera_ledger(settings, camera.camera_id) for camera in settings.cameras],
         kill=kill,
         own_source=plan.source is not None or plan.model is not None,
-        problems=[line for line in watch.events if "_failed" in line or "the agent ended" in line],
+        problems=watch.problems,
     )
 
 
@@ -155,6 +162,13 @@ def _shown(alarms: list[AlarmRow], pushes: dict[str, ReceivedPush], zone: ZoneIn
     )
 
 
+def _note(row: AlarmRow) -> str:
+    """What the reader must know of an alarm beside its state."""
+    if row.state in (AlarmState.RECEIVED, AlarmState.WAITING):
+        return "the run ended before the video after it was recorded"
+    return row.partial_reason if row.partial else row.state_reason
+
+
 def _alarm_line(row: AlarmRow, zone: ZoneInfo) -> dict[str, str]:
     length = f"{row.replay_length_ns / NS_PER_S:.1f}" if row.replay_length_ns else ""
     return {
@@ -164,7 +178,7 @@ def _alarm_line(row: AlarmRow, zone: ZoneInfo) -> dict[str, str]:
         "zone": row.zone,
         "state": row.state.value,
         "replay_s": length,
-        "note": row.partial_reason if row.partial else row.state_reason,
+        "note": _note(row),
     }
 
 

@@ -43,8 +43,9 @@ class CameraLedger:
 
 
 def balanced(ledger: Iterable[CameraLedger]) -> bool:
-    """Whether every camera's account agrees."""
-    return all(row.balanced for row in ledger)
+    """Whether something was recorded and every camera's account agrees."""
+    rows = list(ledger)
+    return any(row.clips_made for row in rows) and all(row.balanced for row in rows)
 
 
 def gap_summary(gaps: Sequence[tuple[str, float]]) -> tuple[float, str]:

@@ -101,12 +101,14 @@ def headline(outcome: DemoOutcome) -> str:
     """One sentence on how it went."""
     if outcome.alarm is None:
         return "No alarm with a verified replay was pushed"
-    pushed = sum(1 for row in outcome.alarms if row["state"] == "pushed")
+    pushed = sum(1 for row in outcome.alarms if row["state"] == "pushed" and row["replay_s"])
     return f"{pushed} alarm{'s' if pushed != 1 else ''} pushed, each with a verified replay"
 
 
 def balance(ledger: Sequence[CameraLedger]) -> str:
     """Whether made, announced and judged agree, in words."""
+    if not any(row.clips_made for row in ledger):
+        return "Nothing was recorded."
     if balanced(ledger):
         return (
             "The ledger balances: every clip on disk was announced and judged once, every sample expected was judged."

@@ -158,3 +158,16 @@ def test_the_push_in_the_report_is_what_the_target_got(run: Run) -> None:
     assert push["site"] == "demo"
     assert push["replay"]["seconds"] >= 30
     assert Path(push["replay"]["path"]).is_file()
+
+
+def test_a_camera_that_does_not_answer_is_the_reason_and_no_ledger_balances(tmp_path: Path) -> None:
+    process = start(
+        tmp_path, "--seconds", "12", "--cameras", "1", "--no-kill", "--source", "rtsp://127.0.0.1:9/x", "--dir", "out"
+    )
+    text, _ = process.communicate(timeout=90)
+    assert process.returncode == 1, text
+    assert "Nothing was recorded." in text
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "source_down" in page
+    assert "Nothing broke a rule" not in page
+    assert (tmp_path / "out" / "nodeagent.toml").stat().st_mode & 0o077 == 0
