@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, SerializationInfo, field_serializer, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from nodeagent.contract.ids import CameraId, FrozenStrict, ModelName, Number, Switch, Whole
 from nodeagent.contract.rule import Rule
+from nodeagent.contract.url import bad_url, meant_as_rtsp, split_url
 
 #: What a stream's URL may begin with.  A path without a scheme is a file.
 SCHEMES = ("rtsp", "rtsps", "file", "")
+_STREAM = "rtsp://user:password@host:port/path, rtsps://..., or the path of a video file"
 #: Pass as pydantic's serialisation context to write secrets in clear: only into files of mode 0600.
 REVEAL = {"reveal": True}
 _SECRET_PARAMETER = re.compile(r"(?i)([\w-]*(?:pass|pwd|psw|token|secret|auth|sign|key)[\w-]*)=[^&;\s]*")
@@ -45,9 +46,10 @@ class StreamSpec(FrozenStrict):
     @classmethod
     def _known_scheme(cls, url: SecretStr) -> SecretStr:
         text = url.get_secret_value()
-        scheme = urlsplit(text).scheme
-        if not text or scheme not in SCHEMES:
-            raise ValueError("expected rtsp://..., rtsps://..., or the path of a video file")
+        parts = split_url(text, _STREAM)
+        # An `@` in the password is let pass: cameras have such passwords, and FFmpeg reads up to the last one.
+        if not text or parts.scheme not in SCHEMES or (meant_as_rtsp(text) and not parts.hostname):
+            raise bad_url(_STREAM)
         return url
 
     @field_serializer("url", when_used="json")
@@ -58,7 +60,7 @@ class StreamSpec(FrozenStrict):
     @property
     def is_file(self) -> bool:
         """Whether the stream is a local file rather than a network source."""
-        return urlsplit(self.url.get_secret_value()).scheme in ("file", "")
+        return split_url(self.url.get_secret_value(), _STREAM).scheme in ("file", "")
 
 
 class CameraSpec(FrozenStrict):

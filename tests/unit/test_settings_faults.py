@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel, ValidationError, field_validator
 
 from nodeagent.contract.errors import ConfigError, Fault
 from nodeagent.contract.rule import RuleBase
-from nodeagent.infra.settings.faults import RULE_KINDS, dotted, known_keys, quoted
+from nodeagent.infra.settings.faults import RULE_KINDS, dotted, faults_of, known_keys, quoted
 from nodeagent.infra.settings.loader import parse_settings
 from nodeagent.infra.settings.sections import Settings
 
@@ -126,6 +127,121 @@ def test_nothing_but_the_faults_is_named() -> None:
 
 def test_no_fault_quotes_a_secret() -> None:
     assert "hunter2" not in "\n".join(str(fault) for fault in faults_in(MANY).values())
+
+
+CAMERA = """
+[[models]]
+name = "m"
+file = "m.toml"
+[[cameras]]
+camera_id = "a"
+record = { url = "%s" }
+"""
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        # A Chinese keyboard's colon, at and slash.
+        "rtsp://admin:hunter2@10.0.0.1：554/main",
+        "rtsp://admin:hunter2＠10.0.0.1:554/main",
+        "rtsp://admin:hunter2@10.0.0.1:554／main",
+        "rtsp：//admin:hunter2@10.0.0.1/main",
+        "rtsp:/admin:hunter2@10.0.0.1/main",
+        "rtsp://admin:hunter2@[10.0.0.1/main",
+        "rtsp://admin:hunter2@10.0.0.1:port/main",
+        "rtsp://admin:hunter2@10.0.0.1:99999/main",
+        "rtsp://admin:hunter2@/main",
+        "rtsp://",
+    ],
+)
+def test_a_camera_url_that_cannot_be_read_is_a_fault_without_its_password(url: str) -> None:
+    (fault,) = faults_in(CAMERA % url).values()
+    assert fault.path == "cameras[0].record.url"
+    assert fault.message.startswith("expected rtsp://user:password@host:port/path")
+    assert "%40" in fault.message
+    assert not [part for part in ("hunter2", "10.0.0.1") if part in str(fault)]
+
+
+@pytest.mark.parametrize(
+    "url", ["rtsp://admin:p@ss@10.0.0.1/main", "rtsps://[::1]:322/x", "rtsp.mp4", "rtsp/a.mp4", "file:///a%20b.mp4"]
+)
+def test_a_camera_url_that_cameras_have_is_taken(url: str) -> None:
+    settings = parse_settings(CAMERA % url, Path("/etc/nodeagent/nodeagent.toml"))
+    assert settings.cameras[0].record.is_file is not url.startswith(("rtsp://", "rtsps://"))
+
+
+BUS, REDIS, DATABASE = '[bus]\nurl = "{}"', '[redis]\nurl = "{}"', '[database]\nurl = "{}"'
+PUSH = '[[push]]\nname = "p"\nurl = "{}"'
+
+
+@pytest.mark.parametrize(
+    ("section", "path", "url"),
+    [
+        (BUS, "bus.url", "amqp://user:hunter2@host:notaport/x"),
+        (BUS, "bus.url", "amqp://"),
+        (BUS, "bus.url", "amqp:///vhost"),
+        (BUS, "bus.url", "amqp://user:hunter2@host:0/x"),
+        (REDIS, "redis.url", "redis://:hunter2@host:99999/0"),
+        (REDIS, "redis.url", "redis://:hunter2@host：6379/0"),
+        (REDIS, "redis.url", "redis://"),
+        (REDIS, "redis.url", "unix://"),
+        (REDIS, "redis.url", "unix://var/run/redis.sock"),
+        (DATABASE, "database.url", "mysql://user:s3cret@hunter2:12x@host:3306/db"),
+        (DATABASE, "database.url", "mysql://user:hunter2@host:33o6/db"),
+        (DATABASE, "database.url", "mysql://user:hunter2@host"),
+        (DATABASE, "database.url", "mysql://"),
+        (DATABASE, "database.url", "sqlite://"),
+        (DATABASE, "database.url", "sqlite:///"),
+        (DATABASE, "database.url", "sqlite://var/lib/a.db"),
+        (PUSH, "push[0].url", "https://"),
+        (PUSH, "push[0].url", "https://user:hunter2/x@host"),
+        (PUSH, "push[0].url", "https:///hook"),
+    ],
+)
+def test_a_url_that_would_crash_its_worker_is_a_fault(section: str, path: str, url: str) -> None:
+    (fault,) = faults_in(section.format(url)).values()
+    assert fault.path == path
+    assert fault.message.startswith("expected ")
+    assert fault.message.endswith("written %3A, %2F and %40")
+    assert not [part for part in ("hunter2", "s3cret") if part in str(fault)]
+
+
+@pytest.mark.parametrize(
+    ("section", "url"),
+    [
+        (BUS, "amqp://host"),
+        (BUS, "amqps://agent:p%40s:s@[::1]:5671/site"),
+        (REDIS, "redis://:pa%2Fss@host:6379/0"),
+        (REDIS, "unix:///run/redis.sock"),
+        (REDIS, "unix://user:pw@/run/redis.sock"),
+        (DATABASE, "mysql+pymysql://user@host/db"),
+        (DATABASE, "sqlite:////var/lib/a.db"),
+        (DATABASE, "sqlite:///a.db"),
+        (PUSH, "http://user:pw@10.0.0.1:8080/@hook?to=a@b"),
+    ],
+)
+def test_a_sound_url_is_taken(section: str, url: str) -> None:
+    assert parse_settings(section.format(url), Path("/etc/nodeagent/nodeagent.toml"))
+
+
+def test_a_validators_own_words_are_not_used_for_a_secret() -> None:
+    class Section(BaseModel):
+        secret: str
+        name: str
+
+        @field_validator("secret", "name")
+        @classmethod
+        def _quote(cls, value: str) -> str:
+            raise ValueError(f"expected anything but {value}")
+
+    with pytest.raises(ValidationError) as caught:
+        Section.model_validate({"secret": "hunter2", "name": "x"})
+    faults = faults_of(caught.value.errors(), Section)
+    assert [str(fault) for fault in faults] == [
+        "secret: expected another value",
+        "name: expected anything but x (got 'x')",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -91,15 +91,18 @@ def dotted(loc: tuple[int | str, ...]) -> str:
 
 def quoted(path: str, value: Any) -> str:
     """The value as a fault shows it; empty for tables, lists and what may be a secret."""
-    key = path.rpartition(".")[2].partition("[")[0]
     if isinstance(value, dict | list):
         return ""
     if isinstance(value, str) and "://" in value:
         scheme = value.partition("://")[0]
         return f"'{scheme}://...'" if scheme.isalnum() else ""
-    if key in SECRET_KEYS:
+    if _is_secret(path):
         return ""
     return repr(value)[:QUOTE_MAX]
+
+
+def _is_secret(path: str) -> bool:
+    return path.rpartition(".")[2].partition("[")[0] in SECRET_KEYS
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
@@ -118,7 +121,13 @@ def _fault(error: ErrorDetails, keys: list[str]) -> Fault:
     if special:
         return special(path, context, keys)
     expected = _EXPECTED.get(error["type"])
-    message = expected.format(**context) if expected else error["msg"].removeprefix("Value error, ")
+    if expected:
+        message = expected.format(**context)
+    elif error["type"] == "value_error" and _is_secret(path):
+        # Somebody's ValueError, which may quote what it was given.
+        message = "expected another value"
+    else:
+        message = error["msg"].removeprefix("Value error, ")
     return Fault(path or "the file", message, "" if error["type"] == "missing" else quoted(path, value))
 
 

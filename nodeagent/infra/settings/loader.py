@@ -9,6 +9,7 @@ import tomli
 from pydantic import ValidationError
 
 from nodeagent.contract.errors import ConfigError, Fault
+from nodeagent.contract.url import meant_as_rtsp
 from nodeagent.infra.settings.crosscheck import cross_faults
 from nodeagent.infra.settings.faults import faults_of
 from nodeagent.infra.settings.sections import Settings
@@ -74,5 +75,5 @@ def _absolute_videos(doc: dict[str, Any], base: Path) -> None:
             if not isinstance(stream, dict):
                 continue
             url = stream.get("url")
-            if isinstance(url, str) and url and "://" not in url:
+            if isinstance(url, str) and url and "://" not in url and not meant_as_rtsp(url):
                 stream["url"] = str(base / Path(url).expanduser())

@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from nodeagent.contract.camera import CameraSpec
 from nodeagent.contract.ids import FrozenStrict, ModelName, NodeId, Number, Whole
+from nodeagent.contract.url import check_url
 
 GIB = 1024**3
 
@@ -66,8 +67,8 @@ class BusSettings(FrozenStrict):
     @field_validator("url")
     @classmethod
     def _amqp(cls, url: SecretStr) -> SecretStr:
-        if not url.get_secret_value().startswith(("amqp://", "amqps://")):
-            raise ValueError("expected amqp://... or amqps://...")
+        form = "amqp://user:password@host:5672/vhost or amqps://..."
+        check_url(url.get_secret_value(), form, ("amqp", "amqps"))
         return url
 
 
@@ -80,8 +81,8 @@ class RedisSettings(FrozenStrict):
     @field_validator("url")
     @classmethod
     def _redis(cls, url: SecretStr) -> SecretStr:
-        if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("expected redis://..., rediss://... or unix://...")
+        form = "redis://:password@host:6379/0, rediss://... or unix:///path"
+        check_url(url.get_secret_value(), form, ("redis", "rediss", "unix"))
         return url
 
 
@@ -94,8 +95,8 @@ class DatabaseSettings(FrozenStrict):
     @field_validator("url")
     @classmethod
     def _known(cls, url: SecretStr) -> SecretStr:
-        if not url.get_secret_value().startswith(("mysql://", "mysql+pymysql://", "sqlite:///")):
-            raise ValueError("expected mysql://user:password@host:3306/name or sqlite:////path")
+        form = "mysql://user:password@host:3306/name or sqlite:////path"
+        check_url(url.get_secret_value(), form, ("mysql", "mysql+pymysql", "sqlite"))
         return url
 
 
@@ -186,8 +187,7 @@ class PushSettings(FrozenStrict):
     @field_validator("url")
     @classmethod
     def _http(cls, url: SecretStr) -> SecretStr:
-        if not url.get_secret_value().startswith(("http://", "https://")):
-            raise ValueError("expected http://... or https://...")
+        check_url(url.get_secret_value(), "http://... or https://... with a host", ("http", "https"))
         return url
 
 
