@@ -130,7 +130,9 @@ def _why(error: Exception) -> str:
     """The cause without statement, parameters, user or host."""
     if isinstance(error, exc.DBAPIError):
         code = _code(error)
-        return f"{type(error.orig).__name__} {code}" if code else f"{type(error.orig).__name__}: {error.orig}"[:CAUSE_MAX]
+        return (
+            f"{type(error.orig).__name__} {code}" if code else f"{type(error.orig).__name__}: {error.orig}"[:CAUSE_MAX]
+        )
     return type(error).__name__
 
 

@@ -21,14 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, ModuleType
 
-from nodeagent.contract.errors import AgentError
+from nodeagent.contract.errors import AgentError, ConfigError
 from nodeagent.infra.board import Board
 from nodeagent.infra.clock import SystemClock
 from nodeagent.infra.incarnation import BOARD, hold_life
 from nodeagent.infra.logging import set_up_logging
 from nodeagent.infra.settings.sections import Settings
 from nodeagent.infra.stop import Stop
-from nodeagent.infra.worker import EXIT_FAILED, WorkerContext
+from nodeagent.infra.worker import EXIT_FAILED, EXIT_FATAL, WorkerContext
 from nodeagent.supervisor.inbox import TAKEN
 
 log = logging.getLogger(__name__)
@@ -82,6 +82,10 @@ def _run(order: Order) -> int:
         ctx = WorkerContext(order.name, order.settings, cell, stop, SystemClock(), order.memory_dir)
         module, _, function = order.worker.partition(":")
         code: int = getattr(importlib.import_module(module), function)(ctx, order.arg)
+    except ConfigError as exc:
+        # Its text names the fault and is made for people; a restart does not mend it.
+        log.error("cannot serve: %s", exc, extra={"event": "worker_failed"})  # noqa: TRY400
+        return EXIT_FATAL
     except AgentError:
         log.exception("cannot serve", extra={"event": "worker_failed"})
         return EXIT_FAILED

@@ -123,6 +123,16 @@ def test_crashing_and_hopeless_children_do_not_hold_up_the_others(tmp_path: Path
         assert agent.stop() == 0
 
 
+def test_a_child_that_its_configuration_keeps_from_serving_says_so_in_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    with Supervised(folder, config_text(folder, ["misconfigured", "good"])) as agent:
+        agent.wait_log("capture:misconfigured: cannot serve: database.url: as ordered")
+        agent.running("capture:good")
+        row = eventually(lambda: (r := agent.row("capture:misconfigured")) and r.phase is Phase.FATAL and r)
+        assert row.restarts == 0
+        assert "Traceback" not in agent.log()
+
+
 def test_who_ignores_term_is_killed_and_the_exit_code_says_so(tmp_path: Path, shm: Path) -> None:
     folder = tmp_path / "a"
     with Supervised(folder, config_text(folder, ["stubborn", "good"], stop_timeout_s=2)) as agent:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, text
 
-from nodeagent.contract.errors import Unavailable
+from nodeagent.contract.errors import ConfigError, Unavailable
 from nodeagent.infra.alarm_records import list_alarms
 from nodeagent.infra.database import open_database, ping, reading, translated, write
 
@@ -30,6 +31,14 @@ def test_a_driver_that_lacks_a_package_is_unavailable_with_its_text(monkeypatch:
     with pytest.raises(Unavailable, match="database: connect: 'cryptography' package is required"):
         ping(engine)
     engine.dispose()
+
+
+@pytest.mark.parametrize("url", ["mysql://user:s3cret@pw:12x@host:3306/db", "s3cret", "mysql://u:s3cret@h:s3cret/x"])
+def test_a_url_that_is_none_is_a_fault_of_the_configuration_and_no_secret_is_told(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        open_database(url)
+    assert "database.url: cannot be read as a URL" in str(caught.value)
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.services

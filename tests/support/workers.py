@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from nodeagent.contract.errors import ConfigError, Fault
 from nodeagent.contract.report import Kind
 from nodeagent.contract.states import State
 from nodeagent.infra.settings.loader import load_settings
@@ -41,6 +42,8 @@ def main(ctx: WorkerContext, arg: str) -> int:
         case "fatal":
             ctx.cell.state(State.BAD_MODEL, "as ordered")
             return EXIT_FATAL
+        case "misconfigured":
+            raise ConfigError([Fault("database.url", "as ordered")])
         case "mute" if starts == 1:
             time.sleep(600)
         case "crash" if starts <= CRASHES:
