@@ -14,6 +14,7 @@ All calls may come from any thread.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -26,12 +27,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from nodeagent.contract.clip import ClipTask, RingRef
-from nodeagent.infra.files import sync_folder, write_atomically
+from nodeagent.infra.files import sync_folder
 
 log = logging.getLogger(__name__)
 
 #: Lines after which the journal is rewritten with what still counts: about three hours of clips.
 COMPACT_LINES = 5000
+#: Lines after which a rewrite that the disk refused is tried again: some minutes.
+COMPACT_AGAIN_LINES = 100
 #: Clips whose place in the ring is remembered: more than a ring holds.
 RINGS_KEPT = 64
 
@@ -83,51 +86,76 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open or make the journal, and rewrite it with what still counts.
+        """Open or make the journal, and rewrite it with what still counts if the disk has room for that.
 
         Raises:
-            OSError: the state folder cannot be written.
+            OSError: the state folder cannot be used.
         """
         self._path = path
         self._lock = threading.Lock()
         self._unconfirmed: dict[Key, int] = {}
         self._rings: dict[Key, RingRef] = {}
         self._lines = 0
+        self._compact_at = COMPACT_LINES
+        self._refused = False
         self.epoch = 0
         self.epoch_started_ns: int | None = None
         self.last: Closed | None = None
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         kept: dict[Key, Closed] = {}
-        for record in _records(path):
-            self._replay(record, kept)
-        self._file = self._rewrite(kept)
+        for offset, record in _records(path):
+            self._replay(offset, record, kept)
+        try:
+            self._rewrite(kept)
+        except OSError as exc:
+            self._use_as_it_is(exc)
 
-    def _replay(self, record: dict[str, Any], kept: dict[Key, Closed]) -> None:
+    def _replay(self, offset: int, record: dict[str, Any], kept: dict[Key, Closed]) -> None:
+        self._lines += 1
         kind = record["r"]
         if kind == "epoch":
             self.epoch, self.epoch_started_ns = int(record["epoch"]), int(record["started_ns"])
         elif kind == "closed":
             self.last = _parse_closed(record)
             kept[self.last.key] = self.last
+            self._unconfirmed[self.last.key] = offset
         elif kind == "confirmed":
-            kept.pop((int(record["epoch"]), int(record["start_ns"])), None)
+            key = (int(record["epoch"]), int(record["start_ns"]))
+            kept.pop(key, None)
+            self._unconfirmed.pop(key, None)
 
-    def _rewrite(self, kept: dict[Key, Closed]) -> int:
-        """Replace the file by one with the epoch, the last clip and the unconfirmed ones; return its descriptor."""
+    def _use_as_it_is(self, why: OSError) -> None:
+        """Go on with the file of the time before: a full state folder must not keep a camera from being recorded."""
+        log.warning("journal %s stays long: %s", self._path.name, why.strerror, extra={"event": "journal_full"})
+        body = self._path.read_bytes()
+        if body and not body.endswith(b"\n"):
+            # Half a line, or a whole one without its end, would swallow the next one.
+            self._append(b"\n", sync=False)
+
+    def _rewrite(self, kept: dict[Key, Closed]) -> None:
+        """Replace the file by one with the epoch, the last clip and the unconfirmed ones.
+
+        Nothing changes here before the new file has the name; from then on the old one is not used any more.
+
+        Raises:
+            OSError: the disk refused, or did not sync the new name.
+        """
         lines = []
         if self.epoch and self.epoch_started_ns is not None:
             lines.append(_line({"r": "epoch", "epoch": self.epoch, "started_ns": self.epoch_started_ns}))
         if self.last is not None and self.last.key not in kept:
             lines += [self.last.line(), self._confirmed_line(self.last.key)]
         offset = sum(map(len, lines))
-        self._unconfirmed = {}
+        offsets: dict[Key, int] = {}
         for closed in kept.values():
-            self._unconfirmed[closed.key] = offset
+            offsets[closed.key] = offset
             lines.append(closed.line())
             offset += len(lines[-1])
-        write_atomically(self._path, b"".join(lines))
-        self._lines = len(lines)
-        return os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        old, self._file = self._file, _replaced(self._path, b"".join(lines))
+        os.close(old)
+        self._unconfirmed, self._lines, self._compact_at = offsets, len(lines), COMPACT_LINES
+        sync_folder(self._path.parent)
 
     @staticmethod
     def _confirmed_line(key: Key) -> bytes:
@@ -156,21 +184,35 @@ class Journal:
     def confirm(self, key: Key) -> None:
         """The broker keeps this clip's task."""
         with self._lock:
-            self._rings.pop(key, None)
-            if self._unconfirmed.pop(key, None) is None:
+            if key not in self._unconfirmed:
                 return
-            self._append(self._confirmed_line(key), sync=False)
-            if self._lines >= COMPACT_LINES and len(self._unconfirmed) < COMPACT_LINES // 2:
-                kept = {closed.key: closed for closed in self._read_unconfirmed()}
-                os.close(self._file)
-                self._file = self._rewrite(kept)
+            try:
+                self._append(self._confirmed_line(key), sync=False)
+                self._refused = False
+            except OSError as exc:
+                # A record that is lost costs one announcement more, at the next start; an error would cost one now and
+                # now again, for as long as the disk is full.
+                if not self._refused:
+                    log.warning("journal %s: %s", self._path.name, exc.strerror, extra={"event": "journal_full"})
+                self._refused = True
+            del self._unconfirmed[key]
+            self._rings.pop(key, None)
+            if self._lines >= self._compact_at and len(self._unconfirmed) < COMPACT_LINES // 2:
+                self._compact()
+
+    def _compact(self) -> None:
+        try:
+            self._rewrite({closed.key: closed for closed in self._read_unconfirmed()})
+        except OSError as exc:
+            log.warning("journal %s stays long: %s", self._path.name, exc.strerror, extra={"event": "journal_full"})
+            self._compact_at = self._lines + COMPACT_AGAIN_LINES
 
     def _append(self, line: bytes, *, sync: bool) -> int:
         offset = os.lseek(self._file, 0, os.SEEK_END)
         try:
             written = os.write(self._file, line)
             if written != len(line):
-                raise OSError(28, "No space left on device", str(self._path))
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
             if sync:
                 os.fsync(self._file)
         except OSError:
@@ -216,24 +258,42 @@ class Journal:
     def close(self) -> None:
         """Sync and let go of the file."""
         with self._lock:
-            os.fsync(self._file)
-            os.close(self._file)
-            sync_folder(self._path.parent)
+            try:
+                os.fsync(self._file)
+            finally:
+                os.close(self._file)
 
 
-def _records(path: Path) -> Iterator[dict[str, Any]]:
-    """Records of a journal; lines that are none (a power cut's) are passed over and counted in the log."""
+def _replaced(path: Path, body: bytes) -> int:
+    """Give the name to a new, synced file with this content; return its descriptor, open for appending.
+
+    Raises:
+        OSError: the disk refused; the name is the old file's.
+    """
+    beside = path.with_name(f".{path.name}.tmp")
+    file = os.open(beside, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
-        body = path.read_bytes()
-    except FileNotFoundError:
-        return
-    broken = 0
-    for line in body.splitlines():
+        if os.write(file, body) != len(body):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        os.fsync(file)
+        beside.replace(path)
+    except BaseException:
+        os.close(file)
+        beside.unlink(missing_ok=True)
+        raise
+    return file
+
+
+def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Records of a journal and where they begin; what is no record (a power cut's) is passed over and counted."""
+    broken = offset = 0
+    for line in path.read_bytes().splitlines(keepends=True):
+        begin, offset = offset, offset + len(line)
         try:
             record = json.loads(line)
             if record["r"] == "closed":
                 _parse_closed(record)
-            yield record
+            yield begin, record
         except (ValueError, KeyError, TypeError, ValidationError):
             broken += 1
     if broken:

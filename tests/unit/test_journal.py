@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -72,6 +76,77 @@ def test_a_long_journal_is_rewritten_and_keeps_what_counts(tmp_path: Path, monke
     assert again.last is not None
     assert again.last.task.clip_seq == 199
     assert again.epoch == 5
+
+
+@contextmanager
+def no_file_may_grow_beyond(size: int) -> Iterator[None]:
+    """As on a disk that is full: what would make a file longer than this is refused."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_rewrite_that_the_disk_refuses_leaves_the_journal_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "COMPACT_LINES", 20)
+    monkeypatch.setattr(module, "COMPACT_AGAIN_LINES", 10)
+    path = tmp_path / "cam.jsonl"
+    journal = Journal(path)
+    # Nothing can be written under the name that the new file has at first.
+    beside = tmp_path / ".cam.jsonl.tmp"
+    beside.mkdir()
+    for number in range(12):
+        journal.close_clip(closed(number))
+        journal.confirm(closed(number).key)
+    # A file that is opened now gets the number of any descriptor that was let go.
+    with (tmp_path / "other").open("w+b") as other:
+        journal.close_clip(closed(12))
+        assert other.read() == b""
+    assert path.read_bytes().count(b"\n") == 25
+    again = Journal(path)
+    assert [c.task.clip_seq for c in again.all_unconfirmed()] == [12]
+    assert again.last is not None
+    assert again.last.task.clip_seq == 12
+    beside.rmdir()
+    for number in range(13, 30):
+        journal.close_clip(closed(number))
+        journal.confirm(closed(number).key)
+    assert path.read_bytes().count(b"\n") < 25
+    assert [c.task.clip_seq for c in Journal(path).all_unconfirmed()] == [12]
+
+
+def test_a_full_disk_refuses_a_clip_and_takes_a_confirmation_for_granted(tmp_path: Path) -> None:
+    path = tmp_path / "cam.jsonl"
+    journal = Journal(path)
+    journal.begin_epoch(5, 1000)
+    for number in range(2):
+        journal.close_clip(closed(number))
+    with no_file_may_grow_beyond(path.stat().st_size + 10):
+        journal.confirm(closed(0).key)
+        with pytest.raises(OSError, match=r"large|space"):
+            journal.close_clip(closed(2))
+        assert [c.task.clip_seq for c in journal.all_unconfirmed()] == [1]
+        # A start on a disk that is still full: nothing is forgotten, the lost confirmation is asked for once more.
+        journal = Journal(path)
+        assert [c.task.clip_seq for c in journal.all_unconfirmed()] == [0, 1]
+    journal.close_clip(closed(3))
+    assert [c.task.clip_seq for c in Journal(path).all_unconfirmed()] == [0, 1, 3]
+
+
+def test_half_a_line_on_a_disk_that_cannot_be_rewritten_swallows_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "cam.jsonl"
+    Journal(path).close_clip(closed(0))
+    path.write_bytes(path.read_bytes() + b'{"r":"clo')
+    (tmp_path / ".cam.jsonl.tmp").mkdir()
+    journal = Journal(path)
+    journal.close_clip(closed(1))
+    assert [c.task.clip_seq for c in journal.all_unconfirmed()] == [0, 1]
+    assert [c.task.clip_seq for c in Journal(path).all_unconfirmed()] == [0, 1]
+    assert os.path.samestat(os.fstat(journal._file), path.stat())
 
 
 def test_a_clip_is_renamed_once_wherever_the_kill_was(tmp_path: Path) -> None:
