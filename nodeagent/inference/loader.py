@@ -12,15 +12,14 @@ import threading
 from collections.abc import Callable
 
 from nodeagent.contract.clip import ClipTask
-from nodeagent.contract.codec import decode_clip_task
-from nodeagent.contract.errors import BadMedia, DecodeError
+from nodeagent.contract.errors import BadMedia
 from nodeagent.inference.choice import Choice
 from nodeagent.inference.engine import Pixels
+from nodeagent.inference.intake import Intake, Taken
 from nodeagent.inference.letterbox import Letterbox
 from nodeagent.inference.model import Model
 from nodeagent.inference.rings import Rings
 from nodeagent.inference.work import WAIT_S, Alien, Batch, Buffers, Cancelled, Channel, Ended, Job, Way
-from nodeagent.infra.bus.port import Bus, Delivery
 from nodeagent.infra.clock import Clock
 from nodeagent.infra.storage import Storage
 from nodeagent.infra.video import clip_samples
@@ -47,10 +46,17 @@ class Loader:
     """
 
     def __init__(
-        self, node_id: str, bus: Bus, storage: Storage, rings: Rings, choice: Choice, buffers: Buffers, clock: Clock
+        self,
+        node_id: str,
+        intake: Intake,
+        storage: Storage,
+        rings: Rings,
+        choice: Choice,
+        buffers: Buffers,
+        clock: Clock,
     ) -> None:
         self._node_id = node_id
-        self._bus = bus
+        self._intake = intake
         self._storage = storage
         self._rings = rings
         self._choice = choice
@@ -70,10 +76,12 @@ class Loader:
                 if self.alive_s >= sweep_s:
                     self._rings.drop_gone()
                     sweep_s = self.alive_s + SWEEP_S
-                delivery = self._bus.get(WAIT_S)
-                took = delivery is not None
-                if delivery is not None:
-                    self._serve(delivery, out)
+                item = self._intake.next(WAIT_S)
+                took = item is not None
+                if isinstance(item, Alien):
+                    out.put(item, self.alive)
+                elif item is not None:
+                    self._serve(item, out)
         except Cancelled:
             log.info("clip under way goes back to the broker", extra={"event": "clip_given_back"})
         except Exception:
@@ -88,14 +96,9 @@ class Loader:
         """Show that this thread moves."""
         self.alive_s = self._clock.monotonic_s()
 
-    def _serve(self, delivery: Delivery, out: Items) -> None:
-        started_ns = self._clock.wall_ns()
-        try:
-            task = decode_clip_task(delivery.message)
-        except DecodeError as exc:
-            out.put(Alien(delivery, str(exc)), self.alive)
-            return
-        job = Job(delivery, task, self._choice.model_of(task.camera_id), started_ns)
+    def _serve(self, taken: Taken, out: Items) -> None:
+        model = self._choice.model_of(taken.task.camera_id)
+        job = Job(taken.delivery, taken.task, model, self._clock.wall_ns())
         out.put(self._read(job, out), self.alive)
 
     def _read(self, job: Job, out: Items) -> Ended:

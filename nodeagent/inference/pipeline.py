@@ -14,6 +14,7 @@ from nodeagent.contract.errors import BadModel, ConfigError, Unavailable
 from nodeagent.contract.ids import NS_PER_MS, NS_PER_S
 from nodeagent.contract.states import State
 from nodeagent.inference.choice import Choice
+from nodeagent.inference.intake import PREFETCH, Intake
 from nodeagent.inference.loader import Items, Loader
 from nodeagent.inference.model import Model
 from nodeagent.inference.publisher import Publisher, Results
@@ -40,10 +41,6 @@ from nodeagent.infra.worker import EXIT_FAILED, EXIT_FATAL, EXIT_OK, WorkerConte
 
 log = logging.getLogger(__name__)
 
-#: Tasks taken from the broker and not settled: one being read, one in the engine, two whose results are published.
-PREFETCH = 4
-#: The same for other nodes' tasks: own ones go first.
-SPILL_PREFETCH = 1
 #: A thread that shows no step for this long hangs, seconds, on top of one publish that waits for its confirm.
 STUCK_S = 30.0
 #: The loop's next beat may take this many times the slowest engine call so far: a busy machine slows it down.
@@ -74,7 +71,8 @@ class Pipeline:
         self._results: Results = Channel(self._over)
         choice = Choice(models, WantedFile(ctx.wanted_path))
         storage, rings = Storage(settings.pools), Rings(ctx.memory_dir)
-        self._loader = Loader(settings.node.node_id, bus, storage, rings, choice, self._buffers, ctx.clock)
+        intake = Intake(settings.node.node_id, bus)
+        self._loader = Loader(settings.node.node_id, intake, storage, rings, choice, self._buffers, ctx.clock)
         self._publisher = Publisher(settings.node.node_id, bus, ctx.clock, self._over, self._tally)
         self._stuck_s = STUCK_S + (settings.bus.confirm_timeout_s if settings.bus else 0.0)
         self._slowest_s = FIRST_CALL_S
@@ -128,7 +126,6 @@ class Pipeline:
 
     def _declare(self) -> bool:
         """Make the topology and consume; retried while the broker is away.  False: it lacks what we need."""
-        queues = ((clips_queue(self._ctx.settings.node.node_id), PREFETCH), (CLIPS_SPILL, SPILL_PREFETCH))
         while not self._ctx.stop.requested:
             self._ctx.cell.beat()
             try:
@@ -141,8 +138,8 @@ class Pipeline:
                 self._ctx.cell.state(State.BUS_DOWN, str(exc))
                 log.error("the broker cannot serve: %s", exc, extra={"event": "bad_broker"})  # noqa: TRY400
                 return False
-            for queue, prefetch in queues:
-                self._bus.consume(queue, prefetch)
+            for queue in (CLIPS_SPILL, clips_queue(self._ctx.settings.node.node_id)):
+                self._bus.consume(queue, PREFETCH)
             break
         return True
 

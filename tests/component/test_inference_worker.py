@@ -8,27 +8,25 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
 from nodeagent.contract.camera import CameraSpec
-from nodeagent.contract.clip import ClipId, ClipTask
+from nodeagent.contract.clip import ClipId
 from nodeagent.contract.codec import Message
 from nodeagent.contract.errors import BadModel, ConfigError, Fault, Refused, Unavailable
+from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.states import State
 from nodeagent.inference import worker
+from nodeagent.inference.intake import PREFETCH
 from nodeagent.inference.model import load_models
-from nodeagent.inference.pipeline import PREFETCH, SPILL_PREFETCH
 from nodeagent.infra.bus.port import Delivery
 from nodeagent.infra.wanted import Wanted, write_wanted
 from nodeagent.infra.worker import EXIT_FATAL
-from nodeagent.ring import RingWriter, ring_path
+from nodeagent.ring import ring_path
 from tests.support.eventually import eventually
-from tests.support.inference import DEMO, EPOCH_NS, NODE, Bench, bare_task, make_bench
+from tests.support.inference import DEMO, EPOCH_NS, NODE, Bench, bare_task, in_ring, make_bench
 from tests.support.models import marker_model
-
-SECOND_NS = 1_000_000_000
 
 
 @pytest.fixture
@@ -49,24 +47,6 @@ def write_cameras(bench: Bench, **models: str) -> None:
     write_wanted(bench.ctx.wanted_path, Wanted(1, cameras))
 
 
-def in_ring(bench: Bench, camera_id: str = "cam1", samples: int = 6, marked: tuple[int, ...] = (2, 5)) -> ClipTask:
-    """A task whose samples lie in the ring only; the marked ones show a green marker in cell (4, 3)."""
-    clip = ClipId(camera_id=camera_id, epoch=1, start_ns=EPOCH_NS)
-    times = [EPOCH_NS + i * SECOND_NS // 5 for i in range(samples)]
-    task = bare_task(clip, times, width=128, height=96)
-    if camera_id not in bench.writers:
-        bench.writers[camera_id] = RingWriter.open(bench.ctx.memory_dir, camera_id, 1, 128, 96, 256)
-    writer = bench.writers[camera_id]
-    first_seq = writer.head
-    for index, captured_ns in enumerate(times):
-        picture = np.full((96, 128, 3), 90, np.uint8)
-        if index in marked:
-            picture[24:32, 32:40] = (0, 255, 0)
-        writer.write(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420), captured_ns)
-    ref = {"generation": writer.generation, "first_seq": first_seq, "count": samples}
-    return ClipTask.model_validate(task.model_dump() | {"ring": ref})
-
-
 def settled(bench: Bench, count: int) -> None:
     eventually(lambda: len(bench.bus.acked) + len(bench.bus.put_aside) >= count, within_s=20)
 
@@ -85,7 +65,7 @@ def test_samples_in_the_ring_become_rows(bench: Bench) -> None:
     assert (found.header.outcome, found.header.samples_expected) == ("ok", 6)
     assert (found.header.model, found.header.labels) == ("markers", ("red", "green", "blue"))
     assert bench.bus.history == ["published", "acked"]
-    assert bench.bus.consumed == {f"clips.{NODE}": PREFETCH, "clips.spill": SPILL_PREFETCH}
+    assert bench.bus.consumed == {f"clips.{NODE}": PREFETCH, "clips.spill": PREFETCH}
     assert code == [0]
 
 
@@ -148,7 +128,7 @@ def test_a_clip_that_is_no_video_is_unknown_and_the_next_is_served(bench: Bench)
 def test_a_cut_off_clip_gives_the_samples_that_it_has(bench: Bench) -> None:
     (clip,) = bench.cut(DEMO / "crossing.mp4", gops=1, clips=1)
     task = bench.task(clip)
-    beyond = tuple(task.sample_ns[-1] + (i + 1) * SECOND_NS for i in range(3))
+    beyond = tuple(task.sample_ns[-1] + (i + 1) * NS_PER_S for i in range(3))
     with bench.running():
         bench.offer(task.model_copy(update={"sample_ns": task.sample_ns + beyond}))
         settled(bench, 1)
@@ -282,7 +262,7 @@ def test_an_engine_that_fails_means_unknown(bench: Bench, monkeypatch: pytest.Mo
     assert code == [0]
 
 
-@pytest.mark.parametrize("part", ["loader.decode_clip_task", "publisher.encode_detections"])
+@pytest.mark.parametrize("part", ["intake.decode_clip_task", "publisher.encode_detections"])
 def test_an_error_nobody_foresaw_ends_the_worker_for_a_new_start(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, part: str
 ) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +18,7 @@ from nodeagent.contract.clip import ClipId, ClipTask, RingRef, clip_file_name
 from nodeagent.contract.codec import Message, decode_detections, encode_clip_task
 from nodeagent.contract.detections import ClipDetections
 from nodeagent.contract.errors import ConfigError, Unavailable
+from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.report import Kind
 from nodeagent.inference.model import load_models
 from nodeagent.inference.pipeline import Pipeline
@@ -225,6 +227,25 @@ def bare_task(
         sample_height=height,
         closed_ns=clip.start_ns + duration_ns,
     )
+
+
+def in_ring(
+    bench: Bench, camera_id: str = "cam1", samples: int = 6, marked: tuple[int, ...] = (2, 5), start_ns: int = EPOCH_NS
+) -> ClipTask:
+    """A task whose samples lie in the ring only; the marked ones show a green marker in cell (4, 3)."""
+    times = [start_ns + i * NS_PER_S // 5 for i in range(samples)]
+    task = bare_task(ClipId(camera_id=camera_id, epoch=1, start_ns=start_ns), times, width=128, height=96)
+    if camera_id not in bench.writers:
+        bench.writers[camera_id] = RingWriter.open(bench.ctx.memory_dir, camera_id, 1, 128, 96, 256)
+    writer = bench.writers[camera_id]
+    first_seq = writer.head
+    for index, captured_ns in enumerate(times):
+        picture = np.full((96, 128, 3), 90, np.uint8)
+        if index in marked:
+            picture[24:32, 32:40] = (0, 255, 0)
+        writer.write(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420), captured_ns)
+    ref = {"generation": writer.generation, "first_seq": first_seq, "count": samples}
+    return ClipTask.model_validate(task.model_dump() | {"ring": ref})
 
 
 def make_bench(folder: Path, models: Sequence[Path], batch: int = 4, stop_timeout_s: float = 20.0) -> Bench:
