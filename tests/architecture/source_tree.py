@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
 #: A module's docstring declares it pure with the sentence "Pure." or "Pure: ...".
@@ -43,6 +47,26 @@ class Module:
     def package(self) -> list[str]:
         parts = self.name.split(".")
         return parts if self.path.name == "__init__.py" else parts[:-1]
+
+
+def for_each(items: Iterable[T]) -> Callable[[Callable[[T], None]], Callable[[], None]]:
+    """Makes one test of a check of one item; it names every item that fails, not the first only."""
+
+    def made(check: Callable[[T], None]) -> Callable[[], None]:
+        def test() -> None:
+            failures = []
+            for item in items:
+                try:
+                    check(item)
+                except AssertionError as exc:
+                    failures.append(str(exc).splitlines()[0])
+            assert not failures, "\n".join(failures)
+
+        # Not functools.wraps: pytest would follow it to the check and ask for a fixture of its argument's name.
+        test.__name__, test.__doc__ = check.__name__, check.__doc__
+        return test
+
+    return made
 
 
 @cache

@@ -5,9 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 
-import pytest
-
-from tests.architecture.source_tree import ROOT, Module, imports, modules, room_of
+from tests.architecture.source_tree import ROOT, Module, for_each, imports, modules, room_of
 
 _FLOOR = {"contract", "infra", "ring"}
 #: Rooms that each room may import besides itself.
@@ -78,7 +76,7 @@ IMPURE_CALLS = {
 FORBIDDEN_IMPORTS = {"pickle", "cPickle", "dill", "marshal", "shelve", "multiprocessing.shared_memory"}
 
 
-@pytest.mark.parametrize("module", modules(), ids=repr)
+@for_each(modules())
 def test_a_room_imports_only_what_it_may(module: Module) -> None:
     for name in sorted(imports(module)):
         theirs = room_of(name)
@@ -87,7 +85,7 @@ def test_a_room_imports_only_what_it_may(module: Module) -> None:
         assert theirs in MAY_IMPORT[module.room], f"{module} imports {name}: room {module.room} may not"
 
 
-@pytest.mark.parametrize("module", [m for m in modules() if m.is_pure], ids=repr)
+@for_each([m for m in modules() if m.is_pure])
 def test_pure_modules_import_no_clock_and_no_io(module: Module) -> None:
     pure = {other.name for other in modules() if other.is_pure}
     packages = {other.name for other in modules() if other.path.name == "__init__.py"}
@@ -111,7 +109,7 @@ def _only_words(module: Module, source: str) -> bool:
     return bool(taken) and all(name[:1].isupper() for name in taken)
 
 
-@pytest.mark.parametrize("module", [m for m in modules() if m.is_pure], ids=repr)
+@for_each([m for m in modules() if m.is_pure])
 def test_pure_modules_call_no_clock_and_no_io(module: Module) -> None:
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Call):
@@ -119,7 +117,7 @@ def test_pure_modules_call_no_clock_and_no_io(module: Module) -> None:
             assert called not in IMPURE_CALLS, f"{module}:{node.lineno} is pure and calls {called}()"
 
 
-@pytest.mark.parametrize("name", MUST_BE_PURE)
+@for_each(MUST_BE_PURE)
 def test_the_thinking_is_pure(name: str) -> None:
     found = [module for module in modules() if module.name == name]
     assert found, f"{name} is gone: correct the list"
@@ -148,7 +146,7 @@ def _needs(module: Module, known: set[str]) -> set[str]:
     return {n for n in names if not any(other.startswith(f"{n}.") for other in names)} - {module.name}
 
 
-@pytest.mark.parametrize("module", modules(), ids=repr)
+@for_each(modules())
 def test_imports_stand_at_the_top(module: Module) -> None:
     for node in ast.walk(module.tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -156,7 +154,7 @@ def test_imports_stand_at_the_top(module: Module) -> None:
             assert not inner, f"{module}:{node.lineno} {node.name} imports {inner[0]} inside the function"
 
 
-@pytest.mark.parametrize("module", modules(), ids=repr)
+@for_each(modules())
 def test_nothing_is_unpickled_or_evaluated(module: Module) -> None:
     bad = imports(module) & FORBIDDEN_IMPORTS
     assert not bad, f"{module} imports {bad}"

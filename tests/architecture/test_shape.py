@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+from pathlib import Path
 
-import pytest
-
-from tests.architecture.source_tree import ROOT, Module, modules
+from tests.architecture.source_tree import ROOT, Module, for_each, modules
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
@@ -21,7 +20,7 @@ SOURCES = [module for module in modules() if ".migrations.versions." not in modu
 Documented = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
-@pytest.mark.parametrize("module", SOURCES, ids=repr)
+@for_each(SOURCES)
 def test_files_are_small(module: Module) -> None:
     assert module.text.count("\n") <= MAX_FILE_LINES, f"{module} has more than {MAX_FILE_LINES} lines"
 
@@ -31,7 +30,7 @@ def test_the_median_file_is_small() -> None:
     assert sizes[len(sizes) // 2] <= MAX_MEDIAN_LINES
 
 
-@pytest.mark.parametrize("module", SOURCES, ids=repr)
+@for_each(SOURCES)
 def test_functions_are_small(module: Module) -> None:
     for node in ast.walk(module.tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -39,12 +38,12 @@ def test_functions_are_small(module: Module) -> None:
             assert size <= MAX_FUNCTION_LINES, f"{module}: {node.name} has {size} lines"
 
 
-@pytest.mark.parametrize("module", SOURCES, ids=repr)
+@for_each(SOURCES)
 def test_files_are_named_for_what_they_hold(module: Module) -> None:
     assert module.path.stem not in BANNED_NAMES, f"{module}: name the file for what it holds"
 
 
-@pytest.mark.parametrize("module", SOURCES, ids=repr)
+@for_each(SOURCES)
 def test_modules_and_public_names_are_documented(module: Module) -> None:
     if not module.text.strip():
         return
@@ -54,7 +53,7 @@ def test_modules_and_public_names_are_documented(module: Module) -> None:
             assert ast.get_docstring(node), f"{module}: {node.name} has no docstring"
 
 
-@pytest.mark.parametrize("module", SOURCES, ids=repr)
+@for_each(SOURCES)
 def test_limits_say_their_unit_and_reason(module: Module) -> None:
     """A public number has a `#:` line above it; neighbours may share one."""
     lines = module.text.splitlines()
@@ -97,10 +96,10 @@ def _is_error_or_protocol(name: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda path: path.name)
-def test_every_test_asserts_something(path: object) -> None:
+@for_each(sorted((ROOT / "tests").rglob("test_*.py")))
+def test_every_test_asserts_something(path: Path) -> None:
     """A test without assert, raises or a helper that asserts proves nothing."""
-    tree = ast.parse(path.read_text())  # type: ignore[attr-defined]
+    tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
             text = ast.unparse(node)
