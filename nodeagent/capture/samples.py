@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import av
 
@@ -76,8 +76,14 @@ class Samples:
         """The frame before the next one, of a killed predecessor."""
         self._sampler = Sampler(self._fps, last_frame_ns)
 
-    def use(self, context: av.VideoCodecContext) -> None:
-        """Decode with this context from now on."""
+    def use(self, theirs: av.VideoCodecContext) -> None:
+        """Decode the stream of this context from now on.
+
+        With a decoder of our own: theirs belongs to the source's thread, which resets it when a file starts again.
+        """
+        context = cast("av.VideoCodecContext", av.CodecContext.create(theirs.codec.name, "r"))
+        context.extradata = theirs.extradata
+        context.width, context.height, context.pix_fmt = theirs.width, theirs.height, theirs.pix_fmt
         context.thread_count = 1
         self._context = context
         self.blind = 0

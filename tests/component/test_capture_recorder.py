@@ -60,6 +60,21 @@ def test_clips_lie_back_to_back_and_samples_equal_those_of_the_ring(tmp_path: Pa
     assert bench.files() == [clip.path.name for clip in clips]
 
 
+@pytest.mark.parametrize("b_frames", [0, 2])
+def test_a_file_that_starts_again_costs_no_frame_and_no_sample(tmp_path: Path, b_frames: int) -> None:
+    # Slow enough to decode that the reading thread is at the next loop meanwhile.
+    video = make_video(
+        tmp_path / "a.mp4", width=1280, height=720, fps=25, gop=25, seconds=1, b_frames=b_frames, bit_rate=4_000_000
+    )
+    bench = Bench(tmp_path, sample_fps=25, sample_width=160)
+    bench.record_loop(video, packets=300)
+    assert (bench.counts["frames"], bench.counts["decode_errors"]) == (300, 0)
+    tasks, clips = bench.tasks(), bench.clips()
+    assert [n for clip in clips for n in count_frames(clip.path)] == 12 * list(range(25))
+    samples = sum(assert_ring_equals_file(bench, task, clip) for task, clip in zip(tasks, clips, strict=True))
+    assert 290 <= samples <= 300
+
+
 def test_frames_that_nothing_refers_to_are_skipped_unless_they_are_samples(tmp_path: Path) -> None:
     bench = Bench(tmp_path, sample_width=160)
     bench.record(make_video(tmp_path / "a.mp4", fps=25, gop=50, seconds=10, b_frames=2))

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -71,17 +72,25 @@ class Bench:
 
     def record(self, path: Path, *, close: bool = True) -> Ended:
         """Feed a whole file as fast as it goes; returns how the source ended."""
-        session = Session(StreamSpec(url=str(path)), 4.0, SystemClock(), pace=False)
+        return self._take(StreamSpec(url=str(path)), close, math.inf)
+
+    def record_loop(self, path: Path, packets: int) -> Ended:
+        """Feed a file that is repeated, as fast as it goes, until so many packets came."""
+        return self._take(StreamSpec(url=str(path), loop=True), True, packets)
+
+    def _take(self, spec: StreamSpec, close: bool, packets: float) -> Ended:
+        session = Session(spec, 4.0, SystemClock(), pace=False)
         session.start()
         try:
             while True:
-                event = session.get(20.0)
+                event = session.get(20.0) if packets else Ended(State.SOURCE_ENDED, "enough")
                 assert event is not None, "the source hangs"
                 match event:
                     case Opened(stream):
                         self.recorder.begin_session(stream)
                     case Arrived():
                         self.recorder.feed(event)
+                        packets -= 1
                     case Ended():
                         if close:
                             self.recorder.end_session(GapReason(event.state.value), event.detail)
