@@ -49,7 +49,7 @@ class Known:
     """What is known of one episode.
 
     Attributes:
-        last_ns: latest capture time that any message told of.
+        last_ns: latest capture time at which any message tells that the episode still lasted.
         ended_ns: none while no message told of an end.
     """
 
@@ -74,7 +74,9 @@ def known_from(message: AlarmMessage) -> Known:
         evidence=json.dumps(message.evidence.model_dump(mode="json"), sort_keys=True),
         timings=json.dumps(message.timings, sort_keys=True),
     )
-    times = (message.episode_started_ns, message.confirmed_ns, message.evidence.sample_ns, message.ended_ns or 0)
+    # A message that tells of the end is made when the end is found, which may be minutes later: nobody was there then.
+    seen_ns = message.evidence.sample_ns if message.ended_ns is None else message.ended_ns
+    times = (message.episode_started_ns, message.confirmed_ns, seen_ns)
     return Known(
         first=first,
         started_ns=message.episode_started_ns,

@@ -72,7 +72,7 @@ alarm = Table(
     Column("severity", String(16), nullable=False),
     Column("started_ns", BigInteger, nullable=False),
     Column("confirmed_ns", BigInteger, nullable=False),
-    #: Latest capture time that any message told of: until there the episode is known to have lasted.
+    #: Until this capture time the episode is known to have lasted.
     Column("last_ns", BigInteger, nullable=False),
     Column("ended_ns", BigInteger),
     Column("subjects", Integer, nullable=False),

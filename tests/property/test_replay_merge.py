@@ -1,10 +1,11 @@
-"""Messages of an alarm in any order give one row: first the algebra, then the database."""
+"""Messages of an alarm in any order give one row, and those of two alarms two: the algebra, then the database."""
 
 from __future__ import annotations
 
 import itertools
 from functools import reduce
 from pathlib import Path
+from random import Random
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,10 @@ from nodeagent.contract.clip import ClipId
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.infra.alarm_records import list_alarms
 from nodeagent.infra.database import migrate, open_database
+from nodeagent.judge.camera import CameraJudge
+from nodeagent.judge.evidence import Author
 from tests.support.alarms import T0, message
+from tests.support.scenarios import Scene, intrusion, stands
 
 S = NS_PER_S
 
@@ -78,6 +82,42 @@ def _stored(folder: Path, sent: list[AlarmMessage]):  # type: ignore[no-untyped-
         return row
     finally:
         engine.dispose()
+
+
+@st.composite
+def visits(draw: st.DrawFn) -> Scene:
+    """One intruder after the other, with pauses around the cooldown, and perhaps a camera that is away in one."""
+    people, gone, at = [], [], 5.0
+    for _ in range(draw(st.integers(1, 4))):
+        left = at + draw(st.integers(3, 12))
+        people.append(stands(0.8, 0.7, at, left))
+        pause = draw(st.integers(5, 45))
+        if draw(st.booleans()) and pause > 10:
+            gone.append((left + 1.0, left + pause - 1.0))
+        at = left + pause
+    return Scene(tuple(people), at + 30.0, gone=tuple(gone))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(visits(), st.sampled_from([2.0, 10.0, 20.0]), st.sampled_from([5.0, 15.0, 30.0]), st.randoms())
+def test_what_the_judge_tells_gives_one_row_per_alarm_in_any_order(
+    tmp_path_factory: object, scene: Scene, exit_s: float, cooldown_s: float, chance: Random
+) -> None:
+    judge = CameraJudge(Author("node", "cam", 15.0, 15.0), [intrusion(exit_s=exit_s, cooldown_s=cooldown_s)], 5.0)
+    told: list[AlarmMessage] = []
+    for clip in scene.clips():
+        judge.ledger.arrive(clip.header)
+        told += judge.judge(clip)
+    began = {one.dedup_key: one for one in told if one.stage == "started"}
+    chance.shuffle(told)
+    engine = open_database(f"sqlite:///{tmp_path_factory.mktemp('told')}/a.db")  # type: ignore[attr-defined]
+    migrate(engine)
+    store = AlarmStore(engine, "w")
+    for one in told:
+        store.record(one, T0)
+    rows = {row.dedup_key: row for row in list_alarms(engine)}
+    engine.dispose()
+    assert {key: row.confirmed_ns for key, row in rows.items()} == {k: m.confirmed_ns for k, m in began.items()}
 
 
 @st.composite

@@ -61,6 +61,13 @@ def test_reach_is_the_interval_widened_by_the_cooldown() -> None:
     assert reach_ns(message(ended_ns=T0 + 50 * S)) == (T0 + (14 - 30) * S, T0 + (50 + 30) * S)
 
 
+def test_an_end_that_is_found_late_does_not_lengthen_the_episode() -> None:
+    found = message().evidence.model_copy(update={"sample_ns": T0 + 900 * S})
+    known = known_from(message(stage="ended", ended_ns=T0 + 20 * S, evidence=found))
+    assert (known.last_ns, known.ended_ns) == (T0 + 20 * S, T0 + 20 * S)
+    assert known_from(message(stage="updated", evidence=found)).last_ns == T0 + 900 * S
+
+
 @pytest.mark.parametrize(("failed", "delay"), [(1, 1), (2, 5), (3, 30), (4, 300), (40, 300)])
 def test_delays_of_a_failing_push_grow(failed: int, delay: int) -> None:
     pushes = tuple(PushRow("a", T0, 5, 500, False, "HTTP 500") for _ in range(failed))
