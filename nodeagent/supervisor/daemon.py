@@ -22,6 +22,7 @@ from nodeagent.infra.settings.sections import Settings
 from nodeagent.infra.worker import EXIT_FAILED
 from nodeagent.supervisor.cameras import TomlCameras
 from nodeagent.supervisor.children import Children
+from nodeagent.supervisor.descriptors import raise_limit
 from nodeagent.supervisor.forkserver import Starter
 from nodeagent.supervisor.inbox import Inbox
 from nodeagent.supervisor.kinds import KINDS, KindRow
@@ -51,6 +52,7 @@ def supervise(settings: Settings, config_path: Path, kinds: Mapping[Kind, KindRo
     """As `run`, with other workers."""
     set_up_logging(settings.log, "agent")
     check_machine(settings)
+    raise_limit()
     try:
         lock = lock_state_dir(settings.node.state_dir)
     except AlreadyRunning as exc:

@@ -22,6 +22,7 @@ from nodeagent.contract.errors import Unavailable
 from nodeagent.infra.worker import EXIT_FAILED
 from nodeagent.supervisor import child
 from nodeagent.supervisor.child import Order
+from nodeagent.supervisor.descriptors import expect_spare
 
 #: What keeps libraries from starting threads when they are imported.  BLAS: one thread per core.  ONNX Runtime from
 #: 1.27 on: a sender of usage data to its maker, which has no place in a plant's network anyway.
@@ -87,14 +88,19 @@ class Starter:
             Unavailable: no process could be made; try again later.
         """
         os.environ.update(SINGLE_THREADED)
+        process = self._context.Process(target=child.run, args=(order,), name=order.name)
         try:
+            expect_spare()
             with _bare_main():
-                process = self._context.Process(target=child.run, args=(order,), name=order.name)
                 process.start()
             self._hold_server()
             pid = process.pid or 0
             return Running(process, pid, os.pidfd_open(pid))
-        except (OSError, EOFError) as exc:
+        except (OSError, EOFError, Unavailable) as exc:
+            if process.pid is not None:
+                # It runs, but nobody would learn how it ends: its successor must not find it at work.
+                process.kill()
+                process.join(CODE_WAIT_S)
             raise Unavailable(f"{order.name} cannot be started: {exc}") from exc
 
     def server_died(self) -> None:

@@ -80,6 +80,12 @@ def test_its_times_fit_those_of_the_agent() -> None:
     assert str(EXIT_ALREADY_RUNNING) in option("RestartPreventExitStatus").split()
 
 
+def test_both_give_it_as_many_open_files() -> None:
+    conf = configparser.ConfigParser(interpolation=None)
+    conf.read(ROOT / "etc" / "supervisord.conf")
+    assert conf["supervisord"]["minfds"] == option("LimitNOFILE")
+
+
 def test_supervisord_stops_and_restarts_it_as_the_unit_does() -> None:
     conf = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=None)
     conf.read(ROOT / "etc" / "supervisord.conf")
