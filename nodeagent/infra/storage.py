@@ -7,7 +7,10 @@ missing disk and is never written, so that an unmounted disk cannot fill the fil
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
+import math
 import os
 import re
 import shutil
@@ -23,6 +26,8 @@ from nodeagent.contract.ids import NS_PER_S
 from nodeagent.infra.files import sync_folder, write_atomically
 from nodeagent.infra.settings.sections import GIB, PoolSettings, Settings
 
+log = logging.getLogger(__name__)
+
 #: File that makes a folder a disk of the pool.
 MARKER = ".nodeagent-pool"
 #: Folder of clips and folder of pins within a disk.
@@ -30,9 +35,14 @@ CLIPS_FOLDER = "clips"
 PINS_FOLDER = "pins"
 #: A clip is looked for in the folders of this long before the wanted time: it may have begun there, ns.
 LONGEST_CLIP_NS = 3600 * NS_PER_S
+#: A disk that failed a write is the last to be tried for this long, ns: the time that a person would give it.
+SHUN_NS = 60 * NS_PER_S
 #: What may name a set of pins: it becomes a folder.
 _PIN_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _HOUR_FORMAT = "%Y-%m-%d/%H"
+#: Folders that could not be read at the last look, with the reason: each change is one log line.  A folder leaves it
+#: when it can be read or is gone.
+_unreadable: dict[Path, str] = {}
 
 
 class StorageMissing(StorageUnavailable):
@@ -64,8 +74,11 @@ class StoredClip:
 
 
 def is_pool(path: Path) -> bool:
-    """Whether the folder carries a marker."""
-    return (path / MARKER).is_file()
+    """Whether the folder carries a marker; a disk that answers with an error carries none."""
+    try:
+        return (path / MARKER).is_file()
+    except OSError:
+        return False
 
 
 def init_pool(path: Path) -> str:
@@ -96,9 +109,13 @@ class Storage:
 
     def __init__(self, pools: Sequence[PoolSettings]) -> None:
         self._pools = tuple(pools)
+        self._shunned: dict[Path, int] = {}
 
     def folder_for(self, camera_id: str, start_ns: int) -> Path:
-        """The folder for a clip that starts at `start_ns`, on the disk with the most space left; makes it.
+        """The folder for a clip that starts at `start_ns`; makes it.
+
+        Of the disks with room each hour of a camera has one, drawn in proportion to the disks' quotas, so that all of
+        them keep clips for equally long; when that one refuses, the next in the same draw is taken.
 
         Raises:
             StorageMissing: no disk has its marker.
@@ -108,16 +125,34 @@ class Storage:
         if not marked:
             raise StorageMissing(f"missing: no marker {MARKER} in {', '.join(str(p.path) for p in self._pools)}")
         why = []
-        for pool in sorted(marked, key=_room, reverse=True):
-            room = _room(pool)
-            if room <= 0:
-                why.append(f"{pool.path}: {-room / GIB:.2f} GiB below its reserve")
-                continue
+        for pool in sorted(marked, key=lambda pool: self._rank(pool, camera_id, start_ns)):
             try:
-                return _made(_hour_folder(pool.path, camera_id, start_ns))
+                room = free_bytes(pool.path) - round(pool.reserve_gb * GIB)
+                if room <= 0:
+                    why.append(f"{pool.path}: {-room / GIB:.2f} GiB below its reserve")
+                    continue
+                folder = _made(_hour_folder(pool.path, camera_id, start_ns))
             except OSError as exc:
                 why.append(f"{pool.path}: {exc.strerror}")
+                continue
+            # Making a folder that exists does not show that the disk has gone read-only.
+            if os.access(folder, os.W_OK):
+                return folder
+            why.append(f"{pool.path}: cannot be written")
         raise StorageFull(f"full: {'; '.join(why)}")
+
+    def shun(self, path: Path, at_ns: int) -> None:
+        """A write to this file failed at capture time `at_ns`: other disks go before this one for a while."""
+        for pool in self._pools:
+            if path.is_relative_to(pool.path):
+                self._shunned[pool.path] = at_ns + SHUN_NS
+
+    def _rank(self, pool: PoolSettings, camera_id: str, start_ns: int) -> tuple[bool, float]:
+        """Where a disk stands in the order of trial, lowest first: a rendezvous hash, weighted with the quota."""
+        key = f"{camera_id}/{_hour(start_ns)}@{pool.path}".encode()
+        drawn = (int.from_bytes(hashlib.blake2b(key, digest_size=6).digest(), "big") + 1) / (2**48 + 1)
+        # The least of exponential draws at these rates is each pool's in proportion to its rate.
+        return start_ns < self._shunned.get(pool.path, 0), -math.log(drawn) / pool.quota_gb
 
     def find(self, clip: ClipId) -> StoredClip | None:
         """The finished clip of this identity."""
@@ -181,8 +216,11 @@ class Storage:
                 raise StorageFull(f"pin {target}: {exc.strerror}") from exc
             touched.add(folder)
             kept.append(StoredClip(stored.clip, stored.duration_ns, target))
-        for folder in touched:
-            sync_folder(folder)
+        try:
+            for folder in touched:
+                sync_folder(folder)
+        except OSError as exc:
+            raise StorageFull(f"pins of {key}: {exc.strerror}") from exc
         return kept
 
     def pinned(self, key: str) -> list[StoredClip]:
@@ -213,13 +251,6 @@ def free_bytes(path: Path) -> int:
     return info.f_bavail * info.f_frsize
 
 
-def _room(pool: PoolSettings) -> int:
-    try:
-        return free_bytes(pool.path) - round(pool.reserve_gb * GIB)
-    except OSError:
-        return -1
-
-
 def _hour(start_ns: int) -> str:
     return datetime.fromtimestamp(start_ns // NS_PER_S, UTC).strftime(_HOUR_FORMAT)
 
@@ -238,11 +269,35 @@ def _made(folder: Path) -> Path:
 
 
 def _entries(folder: Path, keep: Callable[[os.DirEntry[str]], bool] = lambda entry: entry.is_file()) -> list[Path]:
+    """What is in the folder, as far as its disk answers."""
+    entries: list[Path] = []
+    fault = ""
     try:
         with os.scandir(folder) as found:
-            return sorted(Path(entry.path) for entry in found if keep(entry))
+            for entry in found:
+                try:
+                    if keep(entry):
+                        entries.append(Path(entry.path))
+                except OSError as exc:
+                    fault = exc.strerror or type(exc).__name__
     except (FileNotFoundError, NotADirectoryError):
+        _unreadable.pop(folder, None)
         return []
+    except OSError as exc:
+        fault = exc.strerror or type(exc).__name__
+    _note_readable(folder, fault)
+    return sorted(entries)
+
+
+def _note_readable(folder: Path, fault: str) -> None:
+    if fault == _unreadable.get(folder, ""):
+        return
+    if fault:
+        log.warning("%s cannot be read: %s", folder, fault, extra={"event": "folder_unreadable"})
+        _unreadable[folder] = fault
+    else:
+        log.info("%s can be read again", folder, extra={"event": "folder_readable"})
+        _unreadable.pop(folder, None)
 
 
 def _folders(folder: Path) -> list[Path]:

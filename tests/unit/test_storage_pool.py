@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,8 @@ from nodeagent.capture.keeper import DiskKeeper
 from nodeagent.contract.clip import ClipId, clip_file_name, part_file_name
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.infra.settings.sections import GIB, PoolSettings
-from nodeagent.infra.storage import Storage, StorageFull, StorageMissing, init_pool
+from nodeagent.infra.storage import SHUN_NS, Storage, StorageFull, StorageMissing, init_pool, is_pool
+from tests.support.disks import mounted_tmpfs
 
 #: Five seconds before a full hour, UTC.
 LATE = 1_699_999_200 * NS_PER_S - 5 * NS_PER_S
@@ -34,6 +37,9 @@ def test_a_pool_keeps_its_id_and_one_without_marker_is_never_written(tmp_path: P
     with pytest.raises(StorageMissing, match="missing: no marker"):
         Storage([PoolSettings(path=tmp_path / "bare")]).folder_for("cam", LATE)
     assert list((tmp_path / "bare").iterdir()) == []
+    unanswered = tmp_path / ("x" * 300)
+    with pytest.raises(StorageMissing):
+        Storage([PoolSettings(path=unanswered)]).folder_for("cam", LATE)
 
 
 def test_a_disk_under_its_reserve_is_full_and_another_is_taken(tmp_path: Path) -> None:
@@ -42,6 +48,56 @@ def test_a_disk_under_its_reserve_is_full_and_another_is_taken(tmp_path: Path) -
         Storage([full]).folder_for("cam", LATE)
     both = Storage([full, a_pool(tmp_path / "free")])
     assert both.folder_for("cam", LATE).is_relative_to(tmp_path / "free")
+
+
+def test_a_disk_that_answers_with_an_error_is_missing_and_stops_no_other(tmp_path: Path) -> None:
+    # A name that no file system takes: any question about it is an error, and not "there is no such file".
+    sick = PoolSettings(path=tmp_path / ("x" * 300), reserve_gb=0)
+    assert not is_pool(sick.path)
+    with pytest.raises(StorageMissing):
+        Storage([sick]).folder_for("cam", LATE)
+    both = Storage([sick, a_pool(tmp_path / "well")])
+    assert both.folder_for("cam", LATE).is_relative_to(tmp_path / "well")
+
+
+def disk_of(storage: Storage, start_ns: int, camera: str = "cam") -> str:
+    return storage.folder_for(camera, start_ns).parents[3].name
+
+
+def test_hours_are_spread_over_the_disks_by_quota_and_stay_where_they_are(tmp_path: Path) -> None:
+    pools = [a_pool(tmp_path / name, quota_gb=quota) for name, quota in (("a", 100.0), ("b", 300.0), ("c", 200.0))]
+    storage, hours = Storage(pools), [LATE + n * 3600 * NS_PER_S for n in range(60)]
+    drawn = [disk_of(storage, hour, f"cam-{n}") for n in range(10) for hour in hours]
+    assert [round(drawn.count(name) / 100) for name in "abc"] == [1, 3, 2]
+    assert storage.folder_for("cam", LATE) == storage.folder_for("cam", LATE - 3000 * NS_PER_S)
+    # The same in every process, in whatever order they are configured; a disk that goes takes only its own hours along.
+    turned, fewer = Storage(pools[::-1]), Storage(pools[:2])
+    for hour in hours:
+        assert disk_of(turned, hour) == (chosen := disk_of(storage, hour))
+        assert chosen in ("c", disk_of(fewer, hour))
+
+
+def test_a_disk_that_failed_a_write_goes_last_for_a_while(tmp_path: Path) -> None:
+    storage = Storage([a_pool(tmp_path / "a"), a_pool(tmp_path / "b")])
+    early = LATE - 600 * NS_PER_S
+    first = storage.folder_for("cam", early)
+    storage.shun(first / "x.part.mp4", early)
+    other = storage.folder_for("cam", early + SHUN_NS - 1)
+    assert disk_of(storage, early + SHUN_NS - 1) != first.parents[3].name
+    assert storage.folder_for("cam", early + SHUN_NS) == first
+    # When all are sick none is given up.
+    storage.shun(other / "x.part.mp4", early)
+    assert storage.folder_for("cam", early + NS_PER_S) == first
+
+
+@pytest.mark.parametrize("sick", ["a", "b"])
+def test_a_disk_that_went_read_only_is_passed_by(tmp_path: Path, sick: str) -> None:
+    with mounted_tmpfs(tmp_path / "a") as a, mounted_tmpfs(tmp_path / "b") as b:
+        storage = Storage([a_pool(a / "pool"), a_pool(b / "pool")])
+        hours = [LATE + n * 3600 * NS_PER_S for n in range(12)]
+        assert {disk_of(storage, hour) for hour in hours} == {"pool"}
+        subprocess.run(["mount", "-o", "remount,ro", str(tmp_path / sick)], check=True)
+        assert not any(storage.folder_for("cam", hour).is_relative_to(tmp_path / sick) for hour in hours)
 
 
 def test_clips_are_found_by_identity_and_by_time_over_hours_and_disks(tmp_path: Path) -> None:
@@ -57,6 +113,43 @@ def test_clips_are_found_by_identity_and_by_time_over_hours_and_disks(tmp_path: 
     assert (found.duration_ns, found.end_ns) == (LENGTH, LATE + 3 * LENGTH)
     assert both.find(ClipId(camera_id="cam", epoch=4, start_ns=LATE)) is None
     assert both.cameras() == ["cam", "other"]
+
+
+def test_what_a_disk_does_not_give_is_told_once_and_the_other_disks_are_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good, bad = (Storage([a_pool(tmp_path / name)]) for name in ("good", "bad"))
+    both = Storage([PoolSettings(path=tmp_path / name, reserve_gb=0.0) for name in ("bad", "good")])
+    clip = add_clip(good, LATE)
+    hour = bad.folder_for("cam", LATE)
+    hour.rmdir()
+    # A link to itself: the system refuses to read it, as it does with a folder of a broken disk.
+    hour.symlink_to(hour)
+    with caplog.at_level("INFO"):
+        for _ in range(3):
+            assert [s.clip for s in both.clips("cam", LATE, LATE + LENGTH)] == [clip]
+            assert both.find(clip) is not None
+        hour.unlink()
+        hour.mkdir()
+        assert both.find(clip) is not None
+        (hour / "loop.mp4").symlink_to("loop.mp4")
+        for _ in range(3):
+            assert [s.clip for s in both.clips("cam", LATE, LATE + LENGTH)] == [clip]
+    refused = " cannot be read: Too many levels of symbolic links"
+    told = [record.message.partition(str(hour))[2] for record in caplog.records]
+    assert told == [refused, " can be read again", refused]
+
+
+def test_a_disk_that_cannot_make_a_pin_durable_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = Storage([a_pool(tmp_path / "p")])
+    add_clip(storage, LATE)
+
+    def fail(_folder: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("nodeagent.infra.storage.sync_folder", fail)
+    with pytest.raises(StorageFull, match="pins of a1b2: Input/output error"):
+        storage.pin(storage.clips("cam", LATE, LATE + LENGTH), "a1b2")
 
 
 def test_parts_are_listed_and_are_no_clips(tmp_path: Path) -> None:
