@@ -19,6 +19,7 @@ from nodeagent.inference.intake import Intake, Taken
 from nodeagent.inference.letterbox import Letterbox
 from nodeagent.inference.model import Model
 from nodeagent.inference.rings import Rings
+from nodeagent.inference.tries import TRIES_MAX, Tries
 from nodeagent.inference.work import WAIT_S, Alien, Batch, Buffers, Cancelled, Channel, Ended, Job, Way
 from nodeagent.infra.clock import Clock
 from nodeagent.infra.storage import Storage
@@ -26,8 +27,8 @@ from nodeagent.infra.video import clip_samples
 
 log = logging.getLogger(__name__)
 
-#: Deliveries of one task after which it is given up: by then it has ended three workers.
-ATTEMPTS_MAX = 3
+#: Clips under way: one is read, one is in the engine, one is published.
+UNDER_WAY_MAX = 3
 #: Seconds between two looks for rings whose memory can go back.
 SWEEP_S = 5.0
 #: Letterboxes that are kept, each for a model and a size of samples.
@@ -53,6 +54,7 @@ class Loader:
         rings: Rings,
         choice: Choice,
         buffers: Buffers,
+        tries: Tries,
         clock: Clock,
     ) -> None:
         self._node_id = node_id
@@ -61,6 +63,7 @@ class Loader:
         self._rings = rings
         self._choice = choice
         self._buffers = buffers
+        self._tries = tries
         self._clock = clock
         self._letterboxes: dict[tuple[int, int, int], Letterbox] = {}
         self.alive_s = clock.monotonic_s()
@@ -76,6 +79,7 @@ class Loader:
                 if self.alive_s >= sweep_s:
                     self._rings.drop_gone()
                     sweep_s = self.alive_s + SWEEP_S
+                self._tries.wait_for_room(UNDER_WAY_MAX, self.alive)
                 item = self._intake.next(WAIT_S)
                 took = item is not None
                 if isinstance(item, Alien):
@@ -85,7 +89,7 @@ class Loader:
         except Cancelled:
             log.info("clip under way goes back to the broker", extra={"event": "clip_given_back"})
         except Exception:
-            # The worker ends and starts anew; the broker counts the attempts of the clip that did it.
+            # The worker ends and starts anew; the clip that did it stays charged with a try.
             log.exception("loader failed", extra={"event": "loader_failed"})
             self.crashed = True
         finally:
@@ -99,12 +103,21 @@ class Loader:
     def _serve(self, taken: Taken, out: Items) -> None:
         model = self._choice.model_of(taken.task.camera_id)
         job = Job(taken.delivery, taken.task, model, self._clock.wall_ns())
+        clip = taken.task.clip_id
+        if self._tries.of(clip):
+            # It ended a worker, or was under way in one that ended, or is under way here and came twice.
+            self._tries.wait_for_room(1, self.alive)
+        before = self._tries.of(clip)
+        if before >= TRIES_MAX:
+            reason = f"given up after {before} tries: each one ended its worker"
+            out.put(Ended(job, "none", (), reason, dead=True), self.alive)
+            return
+        self._tries.begin(clip)
         out.put(self._read(job, out), self.alive)
+        if before:
+            self._tries.wait_for_room(1, self.alive)
 
     def _read(self, job: Job, out: Items) -> Ended:
-        if job.delivery.attempt > ATTEMPTS_MAX:
-            reason = f"given up after {job.delivery.attempt - 1} attempts: each one ended its worker or connection"
-            return Ended(job, "none", (), reason, dead=True)
         if job.model is None:
             return Ended(job, "none", (), "camera unknown on this node, and it has several models")
         if not job.task.sample_ns:

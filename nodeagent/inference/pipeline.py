@@ -19,6 +19,7 @@ from nodeagent.inference.loader import Items, Loader
 from nodeagent.inference.model import Model
 from nodeagent.inference.publisher import Publisher, Results
 from nodeagent.inference.rings import Rings
+from nodeagent.inference.tries import Tries
 from nodeagent.inference.work import (
     WAIT_S,
     Alien,
@@ -70,10 +71,11 @@ class Pipeline:
         self._items: Items = Channel(self._over)
         self._results: Results = Channel(self._over)
         choice = Choice(models, WantedFile(ctx.wanted_path))
-        storage, rings = Storage(settings.pools), Rings(ctx.memory_dir)
-        intake = Intake(settings.node.node_id, bus)
-        self._loader = Loader(settings.node.node_id, intake, storage, rings, choice, self._buffers, ctx.clock)
-        self._publisher = Publisher(settings.node.node_id, bus, ctx.clock, self._over, self._tally)
+        node = settings.node
+        storage, rings, intake = Storage(settings.pools), Rings(ctx.memory_dir), Intake(node.node_id, bus)
+        self._tries = Tries(node.state_dir / "inference", self._over, ctx.clock.wall_ns())
+        self._loader = Loader(node.node_id, intake, storage, rings, choice, self._buffers, self._tries, ctx.clock)
+        self._publisher = Publisher(node.node_id, bus, ctx.clock, self._over, self._tally, self._tries)
         self._stuck_s = STUCK_S + (settings.bus.confirm_timeout_s if settings.bus else 0.0)
         self._slowest_s = FIRST_CALL_S
         self._calls = 0
@@ -104,7 +106,10 @@ class Pipeline:
             for thread in threads:
                 thread.join(WAIT_S * 4)
         self._show()
-        return EXIT_FAILED if self._loader.crashed or self._publisher.crashed else EXIT_OK
+        if self._loader.crashed or self._publisher.crashed:
+            return EXIT_FAILED
+        self._tries.give_back_all()
+        return EXIT_OK
 
     def _work(self) -> None:
         """Run the engine until the loader has ended, then wait for the publisher.
@@ -189,7 +194,7 @@ class Pipeline:
             cell.beat(allow_s=self._slowest_s if self._slowest_s > BEAT_S else None)
         for name, count in self._tally.drain().items():
             cell.add(name, count)
-        cell.set("lag_ms", self._publisher.lag_ms)
+        cell.set("last_clip_ns", self._publisher.newest_ns)
         if (shown := self._state()) != self._shown:
             cell.state(*shown)
             self._shown = shown

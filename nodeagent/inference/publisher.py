@@ -16,7 +16,7 @@ from nodeagent.contract.clip import ClipTask
 from nodeagent.contract.codec import Message, encode_detections
 from nodeagent.contract.detections import DETECTION_DTYPE, ClipDetections, DetectionsHeader, Rows
 from nodeagent.contract.errors import Refused, Unavailable
-from nodeagent.contract.ids import NS_PER_MS
+from nodeagent.inference.tries import Tries
 from nodeagent.inference.work import Alien, Cancelled, Channel, Ended, Inferred, Last, Tally
 from nodeagent.infra.bus.port import Bus
 from nodeagent.infra.bus.topology import DETECTIONS
@@ -70,21 +70,22 @@ class Publisher:
     Attributes:
         alive_s: monotonic time of its last step.
         trouble: why the broker does not take results; empty when it does.
-        lag_ms: from the close of the newest published clip to its confirm.
+        newest_ns: capture time at which the newest published clip ends, UTC ns; 0: none was.
         done: it will not publish anything more.
         crashed: it ended by an error that nobody foresaw; the worker must start anew.
     """
 
-    def __init__(self, node_id: str, bus: Bus, clock: Clock, over: threading.Event, tally: Tally) -> None:
+    def __init__(self, node_id: str, bus: Bus, clock: Clock, over: threading.Event, tally: Tally, tries: Tries) -> None:
         self._node_id = node_id
         self._bus = bus
         self._clock = clock
         self._over = over
         self._tally = tally
+        self._tries = tries
         self._rows: list[Rows] = []
         self.alive_s = clock.monotonic_s()
         self.trouble = ""
-        self.lag_ms = 0
+        self.newest_ns = 0
         self.done = threading.Event()
         self.crashed = False
 
@@ -128,6 +129,7 @@ class Publisher:
             self._insist(lambda: self._bus.dead(delivery, ended.reason))
         else:
             self._bus.ack(delivery)
+        self._tries.conclude(task.clip_id)
         self._count(found)
         if ended.reason:
             log.warning(
@@ -162,7 +164,7 @@ class Publisher:
             self._tally.add("unknown")
         elif header.path != "none":
             self._tally.add(f"from_{header.path}")
-        self.lag_ms = max(0, self._clock.wall_ns() - header.timings["closed"]) // NS_PER_MS
+        self.newest_ns = max(self.newest_ns, header.end_ns)
 
     def _insist(self, do: Callable[[], None]) -> None:
         """Do until the broker confirms.

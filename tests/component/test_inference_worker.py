@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -20,12 +21,14 @@ from nodeagent.contract.states import State
 from nodeagent.inference import worker
 from nodeagent.inference.intake import PREFETCH
 from nodeagent.inference.model import load_models
+from nodeagent.inference.tries import TRIES_MAX, Tries
 from nodeagent.infra.bus.port import Delivery
 from nodeagent.infra.wanted import Wanted, write_wanted
 from nodeagent.infra.worker import EXIT_FATAL
 from nodeagent.ring import ring_path
 from tests.support.eventually import eventually
 from tests.support.inference import DEMO, EPOCH_NS, NODE, Bench, bare_task, in_ring, make_bench
+from tests.support.inference_child import live
 from tests.support.models import marker_model
 
 
@@ -157,15 +160,30 @@ def test_an_alien_message_is_put_aside_with_its_reason(bench: Bench) -> None:
     eventually(lambda: bench.ctx.cell.get("refused") == 1)
 
 
-def test_a_clip_that_keeps_ending_its_worker_is_told_and_put_aside(bench: Bench) -> None:
+def test_a_clip_that_was_tried_too_often_is_told_and_put_aside(bench: Bench) -> None:
+    task = in_ring(bench)
+    earlier = Tries(bench.ctx.settings.node.state_dir / "inference", threading.Event(), 0)
+    for _ in range(TRIES_MAX):
+        earlier.begin(task.clip_id)
     with bench.running():
-        bench.offer(in_ring(bench), attempt=3)
-        bench.offer(in_ring(bench), attempt=4)
+        bench.offer(task)
+        settled(bench, 1)
+        eventually(lambda: earlier.of(task.clip_id) == 0)
+        bench.offer(task, attempt=50)
         settled(bench, 2)
-    assert [one.header.outcome for one in bench.bus.published] == ["ok", "unknown"]
+    assert [one.header.outcome for one in bench.bus.published] == ["unknown", "ok"]
     ((_, reason),) = bench.bus.put_aside
-    assert "after 3 attempts" in reason
-    assert bench.bus.history == ["published", "acked", "published", "dead"]
+    assert "after 3 tries" in reason
+    assert bench.bus.history == ["published", "dead", "published", "acked"]
+
+
+def test_a_clip_that_kills_its_worker_is_given_up_and_no_other(tmp_path: Path) -> None:
+    lives = [live(tmp_path, [1, 2, 3, 4, 5, 6, 7, 8], poison=3) for _ in range(TRIES_MAX)]
+    assert [code for code, _ in lives] == [-signal.SIGKILL] * TRIES_MAX
+    code, said = live(tmp_path, [1, 2, 3, 4, 5, 6, 7, 8], poison=3)
+    assert code == 0
+    assert said == {number: "unknown" if number == 3 else "ok" for number in range(1, 9)}
+    assert not list((tmp_path / "state" / "inference").iterdir())
 
 
 def test_results_wait_for_the_broker(bench: Bench) -> None:
@@ -229,6 +247,7 @@ def test_a_stop_with_the_broker_away_gives_back(tmp_path: Path) -> None:
         eventually(lambda: bench.ctx.cell.current_state is State.BUS_DOWN)
     assert code == [0]
     assert bench.bus.acked == []
+    assert not list((tmp_path / "state" / "inference").iterdir())
     bench.close()
 
 

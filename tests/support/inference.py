@@ -230,9 +230,14 @@ def bare_task(
 
 
 def in_ring(
-    bench: Bench, camera_id: str = "cam1", samples: int = 6, marked: tuple[int, ...] = (2, 5), start_ns: int = EPOCH_NS
+    bench: Bench,
+    camera_id: str = "cam1",
+    samples: int = 6,
+    marked: tuple[int, ...] = (2, 5),
+    start_ns: int = EPOCH_NS,
+    shade: int = 90,
 ) -> ClipTask:
-    """A task whose samples lie in the ring only; the marked ones show a green marker in cell (4, 3)."""
+    """A task whose samples lie in the ring only: grey pictures, the marked ones with a green marker in cell (4, 3)."""
     times = [start_ns + i * NS_PER_S // 5 for i in range(samples)]
     task = bare_task(ClipId(camera_id=camera_id, epoch=1, start_ns=start_ns), times, width=128, height=96)
     if camera_id not in bench.writers:
@@ -240,7 +245,7 @@ def in_ring(
     writer = bench.writers[camera_id]
     first_seq = writer.head
     for index, captured_ns in enumerate(times):
-        picture = np.full((96, 128, 3), 90, np.uint8)
+        picture = np.full((96, 128, 3), shade, np.uint8)
         if index in marked:
             picture[24:32, 32:40] = (0, 255, 0)
         writer.write(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420), captured_ns)
