@@ -9,12 +9,14 @@ session that ended; a session that it abandons (the thread hangs in a read) is c
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 from urllib.parse import unquote, urlsplit
 
 import av
@@ -24,6 +26,8 @@ from nodeagent.contract.ids import NS_PER_MS, NS_PER_S
 from nodeagent.contract.states import State
 from nodeagent.infra.clock import Clock
 from nodeagent.infra.video import ns_of
+
+log = logging.getLogger(__name__)
 
 #: Packets between the thread and the work loop: ten seconds at 25 frames/s while a clip is closed on a slow disk.
 QUEUE_PACKETS = 256
@@ -132,6 +136,10 @@ class Session:
             end = self._read()
         except (av.FFmpegError, OSError, ValueError) as exc:
             end = Ended(*cause_of(exc))
+        except Exception:
+            # A thread that ends without a word would look like a camera that is silent.
+            log.exception("reading a source", extra={"event": "source_failed"})
+            end = Ended(State.BAD_STREAM, "internal error, see the log")
         self._put(end)
         # The work loop may still use the streams of packets in the queue.
         self._abandoned.wait()
@@ -143,6 +151,8 @@ class Session:
         if not container.streams.video:
             return Ended(State.NO_VIDEO, "the source carries no video track")
         stream = container.streams.video[0]
+        if cast("av.VideoCodecContext | None", stream.codec_context) is None:
+            return Ended(State.BAD_STREAM, "FFmpeg knows no decoder for this video")
         if not self._put(Opened(stream)):
             return Ended(State.SOURCE_DOWN, "abandoned")
         if self._spec.is_file:
@@ -161,13 +171,21 @@ class Session:
         return av.open(url, options=options, timeout=(OPEN_TIMEOUT_S, self._stall_timeout_s))
 
     def _timed(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[tuple[Arrived, bool]]:
-        """Packets as they arrive, and whether each came out of a buffer.  An empty packet ends a stream."""
+        """Packets as they arrive, and whether each came out of a buffer.  An empty packet ends a stream.
+
+        All tracks are asked for: while only sound goes on, a read for video alone would never come back to look
+        whether the session was abandoned.
+        """
         asked_s = self._clock.monotonic_s()
-        for packet in container.demux(stream):
-            if packet.size == 0 or self._abandoned.is_set():
+        for packet in container.demux():
+            if self._abandoned.is_set():
+                return
+            if packet.stream.index != stream.index:
+                continue
+            if packet.size == 0:
                 return
             buffered = self._clock.monotonic_s() - asked_s < BUFFERED_READ_S
-            yield Arrived(packet, self._clock.wall_ns()), buffered
+            yield Arrived(cast("av.Packet[av.VideoStream]", packet), self._clock.wall_ns()), buffered
             asked_s = self._clock.monotonic_s()
 
     def _read_file(self, container: av.container.InputContainer, stream: av.VideoStream) -> Ended:

@@ -1,8 +1,9 @@
 """A small RTSP server on GStreamer, run by the system's Python (its bindings are not in a virtual environment).
 
-    /usr/bin/python3 gst_server.py PORT FPS USER PASSWORD NAME=FILE.h264 ...
+    /usr/bin/python3 gst_server.py PORT FPS USER PASSWORD NAME=FILE.h264[:FRAMES] ...
 
-Files are Annex B with access unit delimiters and are repeated for ever without encoding.  Port 0 takes a free one.  One
+Files are Annex B with access unit delimiters and are repeated for ever without encoding.  With FRAMES each client gets
+so many of them, and sound that goes on.  Port 0 takes a free one.  One
 line `ready PORT` is written to standard output.  User and password may be empty: no one is asked.  The process ends
 when its standard input does, so that it never outlives the test that started it.
 """
@@ -23,8 +24,8 @@ PIPELINE = (
     ' caps="video/x-h264,stream-format=byte-stream,alignment=au" ! h264parse config-interval=-1'
     " ! video/x-h264,stream-format=avc,alignment=au ! rtph264pay name=pay0 pt=96 config-interval=-1 )"
 )
-#: A track that is no video, for the camera that offers none.
-AUDIO_PIPELINE = "( audiotestsrc is-live=true wave=silence ! audioconvert ! alawenc ! rtppcmapay name=pay0 pt=8 )"
+#: A track that is no video.
+SOUND = "audiotestsrc is-live=true wave=silence ! audioconvert ! alawenc ! rtppcmapay name=pay{} pt=8 )"
 
 
 def access_units(path: str) -> list[bytes]:
@@ -35,14 +36,16 @@ def access_units(path: str) -> list[bytes]:
 
 
 class LoopFactory(GstRtspServer.RTSPMediaFactory):
-    """Serves one file again and again, on one time line."""
+    """Serves one file again and again, on one time line; nothing but sound without one, or after `frames`."""
 
-    def __init__(self, path: str, fps: float) -> None:
+    def __init__(self, path: str, fps: float, frames: int) -> None:
         super().__init__()
         self.units = access_units(path) if path else []
         self.step_ns = int(Gst.SECOND / fps)
-        self.set_shared(True)
-        self.set_launch(PIPELINE if path else AUDIO_PIPELINE)
+        self.frames = frames
+        self.set_shared(not frames)
+        video_and_sound = PIPELINE.removesuffix(")") + SOUND.format(1)
+        self.set_launch(video_and_sound if frames else PIPELINE if path else "( " + SOUND.format(0))
 
     def do_configure(self, media) -> None:
         """Feed the pipeline's source when it asks."""
@@ -52,6 +55,8 @@ class LoopFactory(GstRtspServer.RTSPMediaFactory):
         state = {"sent": 0}
 
         def feed(element, _wish) -> None:
+            if self.frames and state["sent"] >= self.frames:
+                return
             unit = self.units[state["sent"] % len(self.units)]
             buffer = Gst.Buffer.new_wrapped(unit)
             buffer.pts = buffer.dts = state["sent"] * self.step_ns
@@ -84,8 +89,9 @@ def main(port: str, fps: str, user: str, password: str, *paths: str) -> None:
     server.set_address("127.0.0.1")
     server.set_service(port)
     for item in paths:
-        name, _, path = item.partition("=")
-        factory = LoopFactory(path, float(fps))
+        name, _, source = item.partition("=")
+        path, _, frames = source.partition(":")
+        factory = LoopFactory(path, float(fps), int(frames or 0))
         if user:
             protect(server, factory, user, password)
         server.get_mount_points().add_factory("/" + name, factory)

@@ -40,14 +40,21 @@ class RtspServer:
     """Serves video files under names, each repeated for ever.
 
     `paths` maps a name to an H.264 file in any container; None serves a stream without video.  All are sent at `fps`.
+    With `frames` each client gets so many frames, and sound that goes on.
     """
 
     def __init__(
-        self, paths: dict[str, Path | None], fps: float, user: str | None = None, password: str | None = None
+        self,
+        paths: dict[str, Path | None],
+        fps: float,
+        user: str | None = None,
+        password: str | None = None,
+        frames: int = 0,
     ) -> None:
         self._user, self._password = user or "", password or ""
         self._folder = tempfile.TemporaryDirectory(prefix="rtsp-")
         self._fps = fps
+        self._frames = frames
         self._items: list[str] = []
         for name, path in paths.items():
             self._items.append(f"{name}={self._prepared(name, path)}")
@@ -59,7 +66,7 @@ class RtspServer:
             return ""
         raw = Path(self._folder.name) / f"{name}.h264"
         raw.write_bytes(annex_b(path))
-        return str(raw)
+        return f"{raw}:{self._frames}" if self._frames else str(raw)
 
     def replace(self, name: str, path: Path) -> None:
         """Serve another file under this name from the next start on."""

@@ -1,0 +1,74 @@
+"""The thread that reads a source: it ends when it is told to, and says why when it ends by itself."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from nodeagent.capture.source import Arrived, Ended, Event, Session
+from nodeagent.contract.camera import StreamSpec
+from nodeagent.contract.states import State
+from nodeagent.infra.clock import SystemClock
+from tests.support.eventually import eventually
+from tests.support.media import make_video
+from tests.support.rtsp import RtspServer, need_rtsp
+
+#: Frames that a client of the server gets before its video stops.
+FRAMES = 20
+
+
+def events(session: Session, silence_s: float) -> list[Event]:
+    """All that a session tells until it is over, or silent for so long."""
+    session.start()
+    seen: list[Event] = []
+    while (event := session.get(silence_s)) is not None:
+        seen.append(event)
+        if isinstance(event, Ended):
+            break
+    return seen
+
+
+def reading() -> int:
+    """Threads that read a source."""
+    return sum(thread.name == "source" for thread in threading.enumerate())
+
+
+@pytest.mark.rtsp
+def test_a_session_whose_sound_goes_on_without_video_ends_when_it_is_closed(tmp_path: Path) -> None:
+    need_rtsp()
+    with RtspServer({"cam": make_video(tmp_path / "a.mp4", seconds=4)}, 10, frames=FRAMES) as server:
+        for _ in range(2):
+            session = Session(StreamSpec(url=server.url("cam")), 2.0, SystemClock())
+            seen = events(session, silence_s=3.0)
+            session.close()
+            # The session was silent, not over: sound went on.
+            assert not any(isinstance(event, Ended) for event in seen), seen[-1]
+            assert sum(isinstance(event, Arrived) for event in seen) >= FRAMES // 2
+        eventually(lambda: reading() == 0, within_s=5)
+
+
+def test_a_codec_that_ffmpeg_does_not_know_is_a_bad_stream(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", seconds=1)
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzz1"))
+    session = Session(StreamSpec(url=str(path)), 2.0, SystemClock())
+    seen = events(session, silence_s=10.0)
+    session.close()
+    assert seen == [Ended(State.BAD_STREAM, "FFmpeg knows no decoder for this video")]
+
+
+class BrokenClock(SystemClock):
+    """A fault that nobody thought of, in the reading thread."""
+
+    def wall_ns(self) -> int:
+        raise RuntimeError("broken")
+
+
+def test_a_fault_of_the_reading_thread_is_told_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = make_video(tmp_path / "a.mp4", seconds=1)
+    session = Session(StreamSpec(url=str(path)), 2.0, BrokenClock())
+    seen = events(session, silence_s=10.0)
+    session.close()
+    assert seen[-1] == Ended(State.BAD_STREAM, "internal error, see the log")
+    assert "RuntimeError: broken" in caplog.text
