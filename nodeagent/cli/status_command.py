@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import sys
 import time
@@ -17,12 +18,14 @@ from nodeagent import __version__
 from nodeagent.cli.config_option import config_option, read_or_exit
 from nodeagent.cli.exits import ExitCode
 from nodeagent.cli.status_draw import draw
+from nodeagent.cli.status_reload import restart_line, with_reload
 from nodeagent.cli.status_view import status_view
 from nodeagent.contract.errors import AgentError
 from nodeagent.contract.report import NodeReport
 from nodeagent.infra.board import Board
 from nodeagent.infra.clock import Clock, SystemClock
 from nodeagent.infra.incarnation import live_board_path
+from nodeagent.supervisor.reload_note import read_note
 
 #: Seconds between two pages of `--watch`.
 WATCH_EVERY_S = 1.0
@@ -47,11 +50,13 @@ def status(config: Path, watch: bool, as_json: bool) -> None:
         sys.exit(_watch(state_dir, zone, clock))
     report = _report(state_dir, clock)
     now_ns = clock.wall_ns()
-    view = status_view(report, now_ns)
+    note = read_note(state_dir)
+    view = with_reload(status_view(report, now_ns), note)
     if as_json:
-        click.echo(report.model_dump_json(indent=2))
+        reload = note.model_dump(mode="json") if note else None
+        click.echo(json.dumps(report.model_dump(mode="json") | {"reload": reload}, indent=2))
     else:
-        Console().print(draw(report, view, zone, now_ns, "since the node's start"))
+        Console().print(draw(report, view, zone, now_ns, "since the node's start", restart_line(note)))
     sys.exit(ExitCode.PROBLEMS if view.problems else ExitCode.OK)
 
 
@@ -79,9 +84,11 @@ def _watch(state_dir: Path, zone: ZoneInfo, clock: Clock) -> ExitCode:
         pages.append((clock.monotonic_s(), report))
         over_s = pages[-1][0] - pages[0][0]
         same = pages[0][1].started_ns == report.started_ns and over_s > 0
-        view = status_view(report, now_ns, pages[0][1] if same else None, over_s)
+        note = read_note(state_dir)
+        view = with_reload(status_view(report, now_ns, pages[0][1] if same else None, over_s), note)
         code = ExitCode.PROBLEMS if view.problems else ExitCode.OK
-        return draw(report, view, zone, now_ns, f"last {over_s:.0f} s" if same else "since the node's start")
+        rate_over = f"last {over_s:.0f} s" if same else "since the node's start"
+        return draw(report, view, zone, now_ns, rate_over, restart_line(note))
 
     try:
         with Live(page(), auto_refresh=False, vertical_overflow="visible") as live:

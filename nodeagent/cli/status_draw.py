@@ -17,11 +17,15 @@ from nodeagent.contract.report import NodeReport
 GAPS_SHOWN = 5
 
 
-def draw(report: NodeReport, view: StatusView, zone: ZoneInfo, now_ns: int, rate_over: str) -> RenderableType:
-    """The whole page; `rate_over` says what time the rates are over."""
+def draw(
+    report: NodeReport, view: StatusView, zone: ZoneInfo, now_ns: int, rate_over: str, note: str = ""
+) -> RenderableType:
+    """The whole page; `rate_over` says what time the rates are over, `note` what is no problem and should be known."""
     parts: list[RenderableType] = [_head(report, view, zone, now_ns)]
     if view.problems:
         parts.append(_problems(view, zone, now_ns))
+    if note:
+        parts.append(Text(note, style="yellow"))
     parts += [Text(line, style="green") for line in view.folded]
     parts.append(_stages(view, rate_over))
     if view.gaps:

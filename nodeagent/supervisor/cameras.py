@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 from nodeagent.contract.camera import CameraSpec
+from nodeagent.contract.errors import ConfigError, Fault
 from nodeagent.infra.settings.loader import load_settings
 from nodeagent.infra.settings.sections import Settings
 
@@ -55,9 +57,23 @@ class TomlCameras:
         """Read the file.
 
         Raises:
-            ConfigError: it has faults; lists them all.
+            ConfigError: it has faults, or a camera asks for a model that does not run; lists them all.
         """
         fresh = load_settings(self._path)
+        faults = list(_models_not_loaded(fresh, self._running))
+        if faults:
+            raise ConfigError(faults)
         others = (name for name in Settings.model_fields if name != "cameras")
         self.needs_restart = tuple(n for n in others if getattr(fresh, n) != getattr(self._running, n))
         return fresh.cameras
+
+
+def _models_not_loaded(fresh: Settings, running: Settings) -> Iterator[Fault]:
+    """Cameras whose model the inference workers, which read theirs when they start, do not know."""
+    loaded = sorted(model.name for model in running.models)
+    for i, camera in enumerate(fresh.cameras):
+        name = camera.model or fresh.models[0].name
+        if name not in loaded:
+            yield Fault(
+                f"cameras[{i}].model", f"expected one of {loaded}: another is loaded at a restart only", repr(name)
+            )

@@ -27,6 +27,7 @@ from nodeagent.supervisor.forkserver import Starter
 from nodeagent.supervisor.inbox import Inbox
 from nodeagent.supervisor.kinds import KindRow
 from nodeagent.supervisor.orders import OrderMaker
+from nodeagent.supervisor.reload_note import NOTE, ReloadNote, write_note
 from nodeagent.supervisor.roster import drain_step, full_roster, kept
 from nodeagent.supervisor.sentence import sentence, workers_ready
 
@@ -78,6 +79,7 @@ class Loop:
             OSError: the wanted cameras cannot be written into the state folder.
         """
         self._take_cameras(self._source.initial())
+        self._note(())
         while True:
             self._act()
             if self._draining_s is not None and not self._children.running():
@@ -146,9 +148,12 @@ class Loop:
         except ConfigError as exc:
             for fault in exc.faults:
                 log.error("not reloaded: %s", fault, extra={"event": "reload_fault", "path": fault.path})  # noqa: TRY400
+            self._note(tuple(map(str, exc.faults)))
         except OSError as exc:
             log.error("not reloaded: %s: %s", self._wanted_path, exc.strerror, extra={"event": "reload_fault"})  # noqa: TRY400
+            self._note((f"{self._wanted_path}: {exc.strerror}",))
         else:
+            self._note(())
             later = self._source.needs_restart
             if later:
                 log.warning(
@@ -158,6 +163,14 @@ class Loop:
                 )
         if self._said_ready:
             self._notifier.ready()
+
+    def _note(self, refused: tuple[str, ...]) -> None:
+        """Leave for `status` what the log says now."""
+        note = ReloadNote(at_ns=self._clock.wall_ns(), refused=refused, needs_restart=self._source.needs_restart)
+        try:
+            write_note(self._settings.node.state_dir, note)
+        except OSError as exc:
+            log.warning("%s cannot be written: %s", NOTE, exc.strerror, extra={"event": "reload_note"})
 
     def _take_cameras(self, cameras: tuple[CameraSpec, ...]) -> None:
         # Snapshot first: a capture that starts must find its camera in it, and a kill here changes nothing else.

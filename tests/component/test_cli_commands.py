@@ -27,6 +27,7 @@ from nodeagent.infra.incarnation import SHM_VARIABLE, lock_state_dir, start_life
 from nodeagent.infra.settings.loader import load_settings
 from nodeagent.infra.storage import Storage
 from nodeagent.supervisor import daemon
+from nodeagent.supervisor.reload_note import ReloadNote, write_note
 from registry.cli import main as registry
 from tests.architecture.source_tree import ROOT
 from tests.support.alarms import message
@@ -231,6 +232,22 @@ def test_status_as_json_is_the_report(config: Path, board: Board) -> None:
     assert result.exit_code == 1
     assert (report["node_id"], report["version"]) == ("n1", __version__)
     assert [(row["name"], row["state"]) for row in report["rows"]] == [("capture:gate", "auth_failed")]
+
+
+def test_status_shows_a_refused_reload_and_what_waits_for_a_restart(config: Path, board: Board) -> None:
+    child(board, "judge:0", State.RUNNING)
+    faults = tuple(f"cameras[{i}].model: no" for i in range(5))
+    note = ReloadNote(at_ns=SystemClock().wall_ns(), refused=faults, needs_restart=("bus", "judge"))
+    state_dir = load_settings(config).node.state_dir
+    write_note(state_dir, note)
+    result = nodeagent("status", "-c", config)
+    assert result.exit_code == 1
+    for part in ("1 problem", "reload refused", "cameras[2].model: no", "and 2 more", "needs restart: [bus], [judge]"):
+        assert part in result.output
+    assert "cameras[3]" not in result.output
+    assert json.loads(nodeagent("status", "-c", config, "--json").output)["reload"]["refused"] == list(faults)
+    (state_dir / "reload.json").write_text("{")
+    assert json.loads(nodeagent("status", "-c", config, "--json").output)["reload"] is None
 
 
 def test_status_watch_ends_with_the_agent(config: Path, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from nodeagent.cli.main import main
 from nodeagent.contract.report import Phase
 from nodeagent.contract.states import State
 from nodeagent.infra.wanted import read_wanted
@@ -109,6 +111,26 @@ def test_sections_that_need_a_restart_are_named(agent: Supervised) -> None:
     agent.hup()
     agent.wait_log("changed, but in effect only after a restart: capture, judge")
     assert "judge:1" not in agent.pids()
+    shown = CliRunner(env={"COLUMNS": "200"}).invoke(main, ["status", "-c", str(agent.config_path)])
+    assert (shown.exit_code, "all well" in shown.output) == (0, True)
+    assert "needs restart: [capture], [judge]" in shown.output
+
+
+def test_a_camera_of_a_model_that_does_not_run_is_refused_and_status_shows_it(agent: Supervised) -> None:
+    sound = agent.config_path.read_text()
+    more = '[[models]]\nname = "n"\nfile = "n.toml"\n[[cameras]]\ncamera_id = "good-3"\nmodel = "n"\n'
+    agent.rewrite(sound + more + 'record = { url = "a.mp4" }\n')
+    agent.hup()
+    agent.wait_log("not reloaded: cameras[2].model: expected one of ['m']")
+    runner = CliRunner(env={"COLUMNS": "200"})
+    shown = runner.invoke(main, ["status", "-c", str(agent.config_path)])
+    assert shown.exit_code == 1
+    for part in ("1 problem", "configuration", "reload refused", "another is loaded at a restart only"):
+        assert part in shown.output
+    assert "capture:good-3" not in agent.pids()
+    agent.rewrite(sound)
+    agent.hup()
+    eventually(lambda: runner.invoke(main, ["status", "-c", str(agent.config_path)]).exit_code == 0)
 
 
 def test_crashing_and_hopeless_children_do_not_hold_up_the_others(tmp_path: Path) -> None:

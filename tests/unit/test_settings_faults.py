@@ -249,6 +249,7 @@ def test_a_validators_own_words_are_not_used_for_a_secret() -> None:
     [
         ("[[cameras]]\ncamera_id = 'a'\nrecord = { url = 'a.mp4' }", "models", "at least one [[models]]"),
         ("[[cameras]]\nname = 'x'\n[[models]]\nname='m'\nfile='f'", "cameras[0].camera_id", "required, but missing"),
+        ("models = []\n[[cameras]]\ncamera_id = 'a'\nrecord = { url = 'a.mp4' }", "models", "at least one [[models]]"),
         ("cameras = 5", "cameras", "expected a list"),
         ("cameras = [5]", "cameras[0]", "expected a table"),
         ("site = 'x'", "site", "expected a table"),

@@ -13,13 +13,16 @@ from nodeagent.contract.camera import CameraSpec
 from nodeagent.contract.errors import ConfigError, Fault
 from nodeagent.contract.report import Kind, Phase
 from nodeagent.infra.board import Board
+from nodeagent.infra.settings.loader import load_settings
 from nodeagent.infra.settings.sections import Settings
 from nodeagent.infra.wanted import read_wanted
+from nodeagent.supervisor.cameras import TomlCameras
 from nodeagent.supervisor.children import Children
 from nodeagent.supervisor.inbox import Inbox
 from nodeagent.supervisor.kinds import KINDS
 from nodeagent.supervisor.loop import READY_PATIENCE_S, Loop
 from nodeagent.supervisor.orders import OrderMaker
+from nodeagent.supervisor.reload_note import ReloadNote, read_note, write_note
 from nodeagent.supervisor.roster import Want
 from tests.support.fake_processes import FakeStarter, TurnedClock
 
@@ -144,6 +147,63 @@ def test_a_source_that_calls_is_read_and_its_faults_change_nothing(bench: Bench)
     bench.turn()
     assert "capture:gate" in bench.phases()
     assert bench.notes.heard == ["ready", "reloading", "ready", "reloading", "ready"]
+
+
+def test_what_is_not_in_force_is_noted_until_it_is(bench: Bench) -> None:
+    bench.starter.broken = True
+    state_dir = bench.settings.node.state_dir
+    bench.source.needs_restart = ("bus",)
+    bench.source.feed((gate(),))
+    bench.loop._collect()
+    assert read_note(state_dir) == ReloadNote(at_ns=bench.clock.wall_ns(), needs_restart=("bus",))
+    bench.source.feed(ConfigError([Fault("cameras", "no"), Fault("site", "no", "'x'")]))
+    bench.loop._collect()
+    note = read_note(state_dir)
+    assert note is not None
+    assert (note.refused, note.needs_restart) == (("cameras: no", "site: no (got 'x')"), ("bus",))
+    bench.source.needs_restart = ()
+    bench.source.feed((gate(),))
+    bench.loop._collect()
+    assert read_note(state_dir) is None
+
+
+def test_a_start_takes_the_whole_file_so_an_old_note_goes(bench: Bench) -> None:
+    state_dir = bench.settings.node.state_dir
+    write_note(state_dir, ReloadNote(at_ns=1, refused=("cameras: no",)))
+    bench.starter.broken = True
+    signal.raise_signal(signal.SIGTERM)
+    assert bench.loop.run() == 0
+    assert read_note(state_dir) is None
+
+
+def test_a_note_that_cannot_be_written_is_no_end(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.starter.broken = True
+    (bench.settings.node.state_dir / "reload.json").mkdir()
+    bench.source.feed(ConfigError([Fault("cameras", "no")]))
+    with caplog.at_level(logging.WARNING):
+        bench.loop._collect()
+    assert "reload.json cannot be written: Is a directory" in caplog.text
+
+
+@pytest.mark.parametrize("model", ["another", ""])
+def test_a_camera_whose_model_does_not_run_is_a_fault(tmp_path: Path, model: str) -> None:
+    path = tmp_path / "nodeagent.toml"
+    camera = '[[cameras]]\ncamera_id = "{}"\nrecord = {{ url = "a.mp4" }}\nmodel = "{}"\n'
+    models = '[[models]]\nname = "{}"\nfile = "m.toml"\n'
+    path.write_text(models.format("m") + camera.format("one", "m"))
+    source = TomlCameras(path, load_settings(path))
+    path.write_text(
+        models.format("another") + models.format("m") + camera.format("one", "m") + camera.format("two", model)
+    )
+    with pytest.raises(ConfigError) as caught:
+        source.read()
+    expected = "cameras[1].model: expected one of ['m']: another is loaded at a restart only (got 'another')"
+    assert [str(fault) for fault in caught.value.faults] == [expected]
+    path.write_text(
+        models.format("another") + models.format("m") + camera.format("one", "m") + camera.format("two", "m")
+    )
+    assert [camera.camera_id for camera in source.read()] == ["one", "two"]
+    assert source.needs_restart == ("models",)
 
 
 def test_signals_reach_the_loop_in_order(bench: Bench) -> None:

@@ -46,7 +46,7 @@ def _twice(where: str, key: str, tables: list[tuple[int, dict[str, Any]]]) -> It
 def _models(doc: dict[str, Any]) -> Iterator[Fault]:
     known = [model["name"] for _, model in _tables(doc.get("models")) if isinstance(model.get("name"), str)]
     cameras = _tables(doc.get("cameras"))
-    if cameras and "models" not in doc:
+    if cameras and doc.get("models", []) == []:
         yield Fault("models", "the cameras need at least one [[models]]")
     for i, camera in cameras:
         name = camera.get("model")
