@@ -88,8 +88,16 @@ def _cause(error: Exception) -> str:
 def _clean(text: str, target: PushSettings) -> str:
     """One short printable line without the target's secrets, should an answer repeat them."""
     line = "".join(c if c.isprintable() else " " for c in text)
-    url = httpx.URL(target.url.get_secret_value())
-    for secret in (target.secret.get_secret_value(), target.url.get_secret_value(), url.password, url.query.decode()):
+    for secret in (target.secret.get_secret_value(), target.url.get_secret_value(), *_url_secrets(target)):
         if secret:
             line = line.replace(secret, "***")
     return line[:ERROR_MAX].strip()
+
+
+def _url_secrets(target: PushSettings) -> tuple[str, ...]:
+    try:
+        url = httpx.URL(target.url.get_secret_value())
+    except httpx.InvalidURL:
+        # Nobody was asked by it, so nobody can repeat a part of it.
+        return ()
+    return url.password, url.query.decode("utf-8", "replace")

@@ -130,7 +130,11 @@ class ReplayMaker:
             return cutting
         when = (stamp(row.sample_ns, self._zone) or "")[:19].replace("T", " ")
         text = caption(row.camera_id, camera_name, f"{row.rule_id} / {row.zone}  {when}")
-        body = draw(verified.picture, row.evidence, text)
+        try:
+            body = draw(verified.picture, row.evidence, text)
+        except Exception:
+            log.exception("alarm %s: goes without its picture", row.dedup_key, extra={"event": "snapshot_failed"})
+            return cutting
         write_atomically(place, body)
         self._checkpoint("snapshot_written")
         return replace(cutting, snapshot_path=str(place), snapshot_sha256=hashlib.sha256(body).hexdigest())

@@ -6,10 +6,12 @@ Each claims the row, looks at it again, does its work, keeps the result, and giv
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from enum import Enum, auto
+from pathlib import Path
 
 from nodeagent.alarm.payload import body_of, payload
 from nodeagent.alarm.push import send
@@ -111,7 +113,16 @@ class AlarmWork:
         return Done(End.MOVED if complete else End.REFUSED, self._store.load(alarm_id), pushes)
 
     def _ask(self, row: AlarmRow, target: PushSettings) -> PushRow:
-        push = send(target, row.dedup_key, (row.push_body or "{}").encode(), self._clock)
+        started_ns = self._clock.wall_ns()
+        try:
+            push = send(target, row.dedup_key, (row.push_body or "{}").encode(), self._clock)
+        except Exception as exc:
+            # What nobody foresaw with one target is a failed attempt of that one: the others are asked, and the alarm
+            # is tried again.  Only kind and place are told: a library's text may hold the URL.
+            frame = traceback.extract_tb(exc.__traceback__)[-1]
+            why = f"{type(exc).__name__} ({Path(frame.filename).name}:{frame.lineno})"
+            log.error("push to %s: %s", target.name, why, extra={"event": "push_unforeseen"})  # noqa: TRY400
+            push = PushRow(target.name, started_ns, 0, None, False, why)
         # kill -9 here: the target has it and we do not know.  It is asked again with the same key and bytes.
         self._checkpoint("push_sent")
         self._store.attempt(row.id, push)

@@ -7,80 +7,32 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
+from pydantic import SecretStr
 from sqlalchemy import text
 
-from nodeagent.alarm.desk import AlarmDesk
-from nodeagent.alarm.steps import go_on
+from nodeagent.alarm import push
 from nodeagent.alarm.store import AlarmStore
-from nodeagent.alarm.worker import build_desk
 from nodeagent.contract.codec import Message, encode_alarm
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.states import State
-from nodeagent.infra.alarm_records import AlarmRow, AlarmState, list_alarms
-from nodeagent.infra.database import migrate, open_database
+from nodeagent.infra.alarm_records import AlarmState, PushRow, list_alarms
+from nodeagent.infra.clock import Clock, SystemClock
 from nodeagent.infra.settings.sections import PushSettings
-from nodeagent.infra.storage import Storage
-from tests.support.alarms import T0, MemoryBus, add_clips, message, worker_context
-from tests.support.eventually import eventually
+from tests.support.alarm_world import SECRET, World, just_over, target
+from tests.support.alarms import T0, add_clips, message
 from tests.support.media import count_frames
 from tests.support.receiver import Answer, PushReceiver, answers
 
 S = NS_PER_S
-SECRET = "k3y"
-
-
-class World:
-    """A desk and all around it."""
-
-    def __init__(self, folder: Path, push: tuple[PushSettings, ...], **alarm: Any) -> None:
-        self.folder = folder
-        self.ctx = worker_context(folder, push, **alarm)
-        self.engine = open_database(self.ctx.settings.database_url)
-        migrate(self.engine)
-        self.bus = MemoryBus()
-        self.storage = Storage(self.ctx.settings.pools)
-        self.desk = self.new_desk()
-
-    def new_desk(self) -> AlarmDesk:
-        return build_desk(self.ctx, "0", self.engine, self.bus, go_on)  # type: ignore[arg-type]
-
-    def until(self, check: Any, within_s: float = 20.0) -> Any:
-        def turn() -> Any:
-            self.desk.turn(0.01)
-            return check()
-
-        return eventually(turn, within_s=within_s, every_s=0.02)
-
-    def settled(self) -> bool:
-        return self.bus.empty
-
-    @property
-    def row(self) -> AlarmRow:
-        (row,) = list_alarms(self.engine)
-        return row
-
-    def close(self) -> None:
-        self.desk.drain(time.monotonic() + 10)
-        self.engine.dispose()
-
-
-def just_over() -> int:
-    """A start of recording for which the window of an alarm 15 s later is over since a moment."""
-    return (time.time_ns() // S - 26) * S
 
 
 @pytest.fixture
 def receiver() -> Iterator[PushReceiver]:
     with PushReceiver(SECRET) as running:
         yield running
-
-
-def target(receiver: PushReceiver, name: str = "crm", timeout_s: float = 5.0) -> PushSettings:
-    return PushSettings.model_validate({"name": name, "url": receiver.url, "secret": SECRET, "timeout_s": timeout_s})
 
 
 @pytest.fixture
@@ -104,9 +56,9 @@ def test_from_message_to_push(world: World, receiver: PushReceiver) -> None:
     assert hashlib.sha256(Path(row.replay_path).read_bytes()).hexdigest() == row.replay_sha256
     with Image.open(row.snapshot_path) as picture:
         assert picture.width == 768 and picture.height > 432
-    (push,) = receiver.pushes
-    doc = json.loads(push.body)
-    assert push.genuine and push.key == row.dedup_key == doc["dedup_key"]
+    (sent,) = receiver.pushes
+    doc = json.loads(sent.body)
+    assert sent.genuine and sent.key == row.dedup_key == doc["dedup_key"]
     assert (doc["camera"]["name"], doc["site"], doc["replay"]["seconds"]) == ("北门一号", "works", 20.0)
     assert doc["evidence"]["boxes"][0]["label"] == "person"
     assert [p.status for p in row.pushes] == [200]
@@ -206,9 +158,9 @@ def test_a_target_that_fails_gets_the_same_bytes_again_and_the_replay_is_cut_onc
     made = Path(row.replay_path).stat().st_mtime_ns
     world.until(world.settled)
     assert world.row.state is AlarmState.PUSHED
-    assert [push.accepted for push in world.row.pushes] == [False, False, True]
+    assert [one.accepted for one in world.row.pushes] == [False, False, True]
     assert [delay for _, delay in world.bus.delayed] == [1, 5]
-    assert len({(push.key, push.body) for push in receiver.pushes}) == 1
+    assert len({(got.key, got.body) for got in receiver.pushes}) == 1
     assert Path(row.replay_path).stat().st_mtime_ns == made
     assert world.ctx.cell.get("push_failures") == 2
     world.desk.turn(0.01)
@@ -239,6 +191,49 @@ def test_a_wrong_secret_is_refused_by_the_receiver_and_not_told_in_the_record(
     assert world.row.pushes[0].status == 401
     assert "hunter2" not in str(world.row)
     world.close()
+
+
+def test_an_error_that_nobody_foresaw_with_one_target_is_a_failed_attempt_of_that_one_only(
+    tmp_path: Path, receiver: PushReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send(target: PushSettings, key: str, body: bytes, clock: Clock) -> PushRow:
+        if target.name == "odd":
+            raise KeyError(target.url.get_secret_value())
+        return push.send(target, key, body, clock)
+
+    monkeypatch.setattr("nodeagent.alarm.work.send", send)
+    world = World(tmp_path, (target(receiver, "odd"), target(receiver)))
+    world.bus.put(message())
+    world.until(lambda: len(world.bus.delayed) > 5)
+    assert (world.row.state, world.bus.put_aside) == (AlarmState.REPLAY_READY, [])
+    (accepted,) = [one for one in world.row.pushes if one.accepted]
+    failed = {one.error for one in world.row.pushes if not one.accepted}
+    assert accepted.target == "crm" and len(receiver.pushes) == 1
+    assert len(failed) == 1 and failed.pop().startswith("KeyError (test_alarm_desk.py:")
+    assert world.ctx.cell.current_state is State.PUSH_FAILING
+    world.close()
+
+
+def test_an_address_that_no_client_can_read_is_a_failed_attempt() -> None:
+    wrong = PushSettings.model_construct(
+        name="crm", url=SecretStr("http://crm:80a/"), secret=SecretStr("hunter2"), timeout_s=1.0
+    )
+    made = push.send(wrong, "0" * 32, b"{}", SystemClock())
+    assert (made.accepted, made.status, made.error) == (False, None, "InvalidURL")
+
+
+def test_an_alarm_whose_picture_cannot_be_drawn_goes_on_without(
+    world: World, receiver: PushReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_given: object) -> bytes:
+        raise OSError("cannot open resource")
+
+    monkeypatch.setattr("nodeagent.alarm.replay.draw", fail)
+    add_clips(world.storage, world.folder)
+    world.bus.put(message())
+    world.until(world.settled)
+    assert (world.row.state, world.row.partial, world.row.snapshot_path) == (AlarmState.PUSHED, False, None)
+    assert world.row.replay_path and len(receiver.pushes) == 1
 
 
 @pytest.mark.parametrize(
