@@ -214,10 +214,7 @@ class AlarmDesk:
         row, window = job.row, window_of(job.row)
         job.due_s = now_s + LOOK_S
         now_ns = self._clock.wall_ns()
-        if job.pinned and now_ns < window.to_ns:
-            return
         clips = self._pin(row)
-        job.pinned = True
         if row.state is AlarmState.RECEIVED:
             self._mark_waiting(job, now_ns)
         if isinstance(decide(map(piece_of, clips), window, now_ns, self._patience_ns), Wait):

@@ -20,7 +20,6 @@ class Job:
         taken_s: when the message was taken, monotonic.
         due_s: when it is looked at again.
         owed: the row's claim was to be given back and the database was away.
-        pinned: its clips were pinned once.
     """
 
     delivery: Delivery
@@ -29,7 +28,6 @@ class Job:
     due_s: float = 0.0
     work: Future[Done] | None = None
     owed: bool = False
-    pinned: bool = False
 
 
 @dataclass(slots=True)

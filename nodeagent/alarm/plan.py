@@ -56,11 +56,10 @@ class Cut:
 def decide(pieces: Iterable[Piece], window: Window, now_ns: int, patience_ns: int) -> Wait | Cut:
     """Cut when clips reach the window's end; wait for that until `patience_ns` past it by the wall clock.
 
-    A hole before a later clip is final: a capture announces what it repaired before it records on.  So only the end is
+    That the window is over is told by its clips, not by the wall clock, which may have been stepped back meanwhile.  A
+    hole before a later clip is final: a capture announces what it repaired before it records on.  So only the end is
     waited for.
     """
-    if now_ns < window.to_ns:
-        return Wait()
     used = choose(pieces, window)
     reached = bool(used) and used[-1].end_ns >= window.to_ns + ROUNDING_NS
     if not reached and now_ns < window.to_ns + patience_ns:

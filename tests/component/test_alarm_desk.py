@@ -132,6 +132,14 @@ def test_waits_for_the_clips_that_are_still_to_come_and_pins_the_first_ones(tmp_
     world.close()
 
 
+def test_a_wall_clock_that_was_stepped_back_holds_up_no_alarm(world: World) -> None:
+    base = (time.time_ns() // S + 600) * S
+    add_clips(world.storage, world.folder, start_ns=base)
+    world.bus.put(message(confirmed_ns=base + 15 * S))
+    world.until(world.settled)
+    assert (world.row.state, world.row.partial, world.bus.delayed) == (AlarmState.PUSHED, False, [])
+
+
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
