@@ -63,19 +63,17 @@ class AlarmDesk:
         store: AlarmStore,
         storage: Storage,
         work: AlarmWork,
-        ping: Callable[[], None],
         pause: Callable[[float], object],
         cell: BoardCell,
         clock: Clock,
         patience_s: float,
         checkpoint: Checkpoint,
     ) -> None:
-        """`ping` raises Unavailable while the database is away; `pause` sleeps for some seconds, less on stop."""
+        """`pause` sleeps for some seconds, less on stop."""
         self._bus = bus
         self._store = store
         self._storage = storage
         self._work = work
-        self._ping = ping
         self._pause = pause
         self._cell = cell
         self._clock = clock
@@ -144,12 +142,11 @@ class AlarmDesk:
             timeout_s = 0.0
             self._cell.add("received")
             self._cell.beat(allow_s=STEP_S)
-            self._accept(delivery, self._clock.monotonic_s())
-            if self._trouble.database:
+            if not self._accept(delivery, self._clock.monotonic_s()):
                 return
 
-    def _accept(self, delivery: Delivery, taken_s: float) -> None:
-        """Record one message; what is no alarm is put aside."""
+    def _accept(self, delivery: Delivery, taken_s: float) -> bool:
+        """Record one message; what is no alarm is put aside.  False: the database refused, it waits."""
         try:
             message = decode_alarm(delivery.message)
             check(message)
@@ -158,11 +155,11 @@ class AlarmDesk:
             log.warning("put aside, no alarm: %s", exc.why, extra={"event": "alarm_refused"})
             self._cell.add("refused")
             self._settle(partial(self._bus.dead, delivery, exc.why[:200]))
-            return
+            return True
         except Unavailable as exc:
             self._database_down(exc)
             self._inbox.append((delivery, taken_s))
-            return
+            return False
         self._checkpoint("recorded")
         row = recorded.row
         if recorded.new:
@@ -182,6 +179,7 @@ class AlarmDesk:
             self._bus.ack(older)
         else:
             self._jobs[row.id] = Job(delivery, row, taken_s)
+        return True
 
     # Moving.
 
@@ -331,23 +329,30 @@ class AlarmDesk:
         self._retry_s = self._clock.monotonic_s() + RETRY_S
 
     def _retry(self) -> None:
-        """Once a second: settle what is owed, ask the database whether it is back, record what waits."""
+        """Once a second: settle what is owed, try whether the database takes writes again, record what waits."""
         self._retry_s = self._clock.monotonic_s() + RETRY_S
         for _ in range(len(self._unsettled)):
             self._settle(self._unsettled.popleft())
-        if self._trouble.database:
-            try:
-                self._ping()
-            except Unavailable:
-                self._give_back()
-                return
+        if self._trouble.database and self._writes():
             log.info("database is back", extra={"event": "database_up"})
             self._trouble.database = ""
-        for _ in range(len(self._inbox)):
-            self._accept(*self._inbox.popleft())
+        if self._trouble.database:
+            self._give_back()
+
+    def _writes(self) -> bool:
+        """Whether the database takes a small write, and then all messages that wait to be recorded."""
+        try:
+            self._store.probe()
+        except Unavailable as exc:
+            self._database_down(exc)
+            return False
+        return all(self._accept(*self._inbox.popleft()) for _ in range(len(self._inbox)))
 
     def _give_back(self) -> None:
         """The database stays away: messages that were held for long enough go to the delayed queue."""
-        while self._inbox and self._clock.monotonic_s() - self._inbox[0][1] > HOLD_S:
-            delivery, _ = self._inbox.popleft()
+        now_s = self._clock.monotonic_s()
+        old = [held for held in self._inbox if now_s - held[1] > HOLD_S]
+        for held in old:
+            self._inbox.remove(held)
+            delivery, _ = held
             self._settle(partial(self._bus.later, delivery, RETRY_DELAYS_S[2]))

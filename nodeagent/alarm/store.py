@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, CursorResult, Engine, Row, insert, select, update
+from sqlalchemy import Connection, CursorResult, Engine, Row, delete, insert, select, update
 from sqlalchemy.dialects import mysql, sqlite
 
-from nodeagent.alarm.merge import Confirmation, Known, amend, known_from, reach_ns
+from nodeagent.alarm.merge import ZONE_MAX, Confirmation, Known, amend, known_from, reach_ns
 from nodeagent.alarm.states import Event, sources
 from nodeagent.contract.alarm import AlarmMessage
 from nodeagent.infra.alarm_records import AlarmRow, PushRow, pushes_of, row_from
@@ -70,6 +70,18 @@ class AlarmStore:
         """`worker`: a name that no other running worker has, the same after a restart: it owns its claims again."""
         self._engine = engine
         self._worker = worker
+
+    def probe(self) -> None:
+        """Write and commit, so that it is known whether the database takes writes: one that is read-only or full still
+        answers questions.
+        """
+
+        def change(connection: Connection) -> None:
+            made = connection.execute(insert(alarm_slot).values(camera_id="", rule_id="", zone=self._worker[:ZONE_MAX]))
+            number = made.inserted_primary_key[0] if made.inserted_primary_key else None
+            connection.execute(delete(alarm_slot).where(alarm_slot.c.id == number))
+
+        write(self._engine, "probe", change)
 
     def record(self, message: AlarmMessage, now_ns: int) -> Recorded:
         """Amend the alarm that the message is about, or make one."""

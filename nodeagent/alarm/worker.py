@@ -17,7 +17,7 @@ from nodeagent.contract.states import State
 from nodeagent.infra.bus.connect import open_bus
 from nodeagent.infra.bus.port import Bus
 from nodeagent.infra.bus.topology import ALARMS
-from nodeagent.infra.database import migrate, open_database, ping
+from nodeagent.infra.database import migrate, open_database
 from nodeagent.infra.storage import Storage
 from nodeagent.infra.wanted import WantedFile
 from nodeagent.infra.worker import EXIT_FATAL, EXIT_OK, WorkerContext
@@ -113,7 +113,6 @@ def build_desk(ctx: WorkerContext, arg: str, engine: Engine, bus: Bus, checkpoin
         store=store,
         storage=Storage(settings.pools),
         work=work,
-        ping=lambda: ping(engine),
         pause=ctx.stop.wait,
         cell=ctx.cell,
         clock=ctx.clock,
