@@ -19,7 +19,6 @@ from nodeagent.contract.alarm import AlarmMessage
 from nodeagent.contract.camera import CameraSpec
 from nodeagent.contract.codec import META_HEADER, TYPE_HEADER, Message, decode_detections, encode_alarm
 from nodeagent.contract.errors import DecodeError, Refused, Unavailable
-from nodeagent.contract.ids import NS_PER_MS
 from nodeagent.contract.states import State
 from nodeagent.infra.bus.connect import open_bus
 from nodeagent.infra.bus.port import Bus, Delivery
@@ -28,6 +27,7 @@ from nodeagent.infra.drain import Drain
 from nodeagent.infra.redis import connect_redis
 from nodeagent.infra.wanted import WantedFile
 from nodeagent.infra.worker import EXIT_FAILED, EXIT_OK, WorkerContext
+from nodeagent.judge import late
 from nodeagent.judge.camera import CameraJudge
 from nodeagent.judge.evidence import Author
 from nodeagent.judge.reorder import ServedClock
@@ -41,8 +41,6 @@ log = logging.getLogger(__name__)
 PREFETCH_PER_CAMERA: Final = 6
 #: Cameras that a start reckons with at least, so that adding some needs no new consumer.
 CAMERAS_MIN: Final = 64
-#: Detections in the shared queue that one judge takes at a time: each costs one publish.
-LATE_PREFETCH: Final = 16
 #: Deliveries judged together: one snapshot for all of a camera's.
 BATCH_MAX: Final = 64
 #: Seconds to wait for the first delivery of a batch; beats come that often.
@@ -55,8 +53,6 @@ WANTED_EVERY_S: Final = 1.0
 RETRY_S: Final = 0.5
 #: Seconds that one step to a peer may take: its time-outs, and the one try more that it makes.
 STEP_S: Final = 30.0
-#: Delay of late detections whose camera nobody serves yet, seconds.
-UNROUTABLE_S: Final = 5.0
 
 
 class _Stopping(Exception):
@@ -109,7 +105,8 @@ class JudgeWorker:
         self._insist(self._bus.declare, "declare")
         self._prefetch = PREFETCH_PER_CAMERA * max(CAMERAS_MIN, 2 * len(self._shard))
         self._bus.consume(self._queue, self._prefetch)
-        self._bus.consume(DETECTIONS_LATE, LATE_PREFETCH)
+        # Most of what is late is our own, and waits in hand for its turn as the rest does.
+        self._bus.consume(DETECTIONS_LATE, self._prefetch)
         drain = Drain(ctx.stop, ctx.clock, ctx.settings.node.stop_timeout_s * TAKE_SHARE)
         took = False
         while not drain.over(took):
@@ -128,13 +125,16 @@ class JudgeWorker:
     def _round(self) -> bool:
         """Judge what is there; return whether anything was."""
         deliveries = self._collect()
+        if any(delivery.key not in self._shard.specs for delivery in deliveries):
+            # The camera may be newer than our last look at the wanted ones.
+            self._follow_wanted(at_once=True)
         served_s = self._served.tick(self._ctx.clock.monotonic_s(), self._bus.connected)
         batch: Batch[Delivery] = Batch()
         for delivery in deliveries:
-            if delivery.queue == DETECTIONS_LATE:
-                self._send_home(delivery)
-            else:
+            if self._is_ours(delivery):
                 self._take(delivery, served_s, batch)
+            else:
+                self._send_home(delivery)
         self._shard.judge_due(served_s, batch)
         self._carry_out(batch)
         return bool(deliveries)
@@ -149,6 +149,13 @@ class JudgeWorker:
             found.append(more)
         return found
 
+    def _is_ours(self, delivery: Delivery) -> bool:
+        """Whether to judge it here, or to refuse it here for good; else another judge has its camera."""
+        if delivery.key in self._shard.specs:
+            return True
+        # In our own queue but of another shard: it was bound when there were more or fewer of us.
+        return delivery.queue == self._queue and self._wanted.current.camera(delivery.key) is None
+
     def _take(self, delivery: Delivery, served_s: float, batch: Batch[Delivery]) -> None:
         try:
             clip = decode_detections(delivery.message)
@@ -156,30 +163,37 @@ class JudgeWorker:
             if any(later <= earlier for earlier, later in pairwise(times)):
                 raise DecodeError("detections: sample_ns must grow")
         except DecodeError as exc:
-            self._put_aside(delivery, exc)
+            self._put_aside(delivery, exc.why)
             return
-        if clip.header.camera_id not in self._shard.specs:
-            # The camera may be newer than our last look at the wanted ones.
-            self._wanted_at_s = 0.0
-            self._follow_wanted()
         self._shard.take(clip, delivery, served_s, batch)
 
-    def _put_aside(self, delivery: Delivery, exc: DecodeError) -> None:
-        log.warning("judge: message of %s put aside: %s", delivery.key, exc.why, extra={"event": "alien_message"})
-        self._insist(lambda: self._bus.dead(delivery, exc.why), "put aside")
+    def _put_aside(self, delivery: Delivery, why: str) -> None:
+        log.warning("judge: message of %s put aside: %s", delivery.key, why, extra={"event": "message_put_aside"})
+        self._insist(lambda: self._bus.dead(delivery, why), "put aside")
         self._ctx.cell.add("refused")
 
     def _send_home(self, delivery: Delivery) -> None:
-        """Send detections that waited too long to whoever owns the camera now.  Confirmed there, then settled here."""
+        """Send detections to the judge that has their camera now.  Confirmed there, then settled here."""
+        hops = late.hops_of(delivery.message.headers)
+        match late.step(hops, delivery.attempt):
+            case late.Step.PUT_ASIDE:
+                self._put_aside(delivery, late.SENT_TOO_OFTEN)
+            case late.Step.PAUSE:
+                self._insist(lambda: self._bus.later(delivery, late.PAUSE_S), "put off detections")
+            case late.Step.SEND:
+                self._publish_home(delivery, hops + 1)
+
+    def _publish_home(self, delivery: Delivery, hops: int) -> None:
         kept = {name: text for name, text in delivery.message.headers.items() if name in (TYPE_HEADER, META_HEADER)}
+        message = Message(delivery.message.body, kept | {late.HOPS_HEADER: str(hops)})
         try:
-            self._insist(
-                lambda: self._bus.publish(DETECTIONS, delivery.key, Message(delivery.message.body, kept)),
-                "send late detections home",
-            )
-        except Refused:
-            # Nobody serves the camera at the moment.
-            self._insist(lambda: self._bus.later(delivery, UNROUTABLE_S), "put off late detections")
+            self._insist(lambda: self._bus.publish(DETECTIONS, delivery.key, message), "send detections home")
+        except Refused as exc:
+            # Nobody serves the camera at the moment, or its queue is full.
+            if delivery.attempt > late.UNROUTABLE_MAX:
+                self._put_aside(delivery, f"{late.SERVED_BY_NOBODY}: {exc}")
+            else:
+                self._insist(lambda: self._bus.later(delivery, late.UNROUTABLE_S), "put off detections")
             return
         self._bus.ack(delivery)
 
@@ -274,9 +288,9 @@ class JudgeWorker:
 
     # --- surroundings
 
-    def _follow_wanted(self) -> None:
+    def _follow_wanted(self, *, at_once: bool = False) -> None:
         now_s = self._ctx.clock.monotonic_s()
-        if now_s < self._wanted_at_s:
+        if now_s < self._wanted_at_s and not at_once:
             return
         self._wanted_at_s = now_s + WANTED_EVERY_S
         try:
@@ -318,7 +332,7 @@ class JudgeWorker:
             for shown, counter in _SHOWN:
                 cell.add(shown, now[counter] - before[counter])
         if batch.end_ns:
-            cell.set("lag_ms", max(0, self._ctx.clock.wall_ns() - batch.end_ns) // NS_PER_MS)
+            cell.set("last_clip_ns", max(batch.end_ns, cell.get("last_clip_ns")))
 
     def _show_state(self) -> None:
         cell = self._ctx.cell

@@ -17,10 +17,11 @@ from nodeagent.contract.report import Kind
 from nodeagent.contract.states import State
 from nodeagent.infra.board import Board, BoardCell
 from nodeagent.infra.bus.port import Bus
-from nodeagent.infra.bus.topology import ALARMS, DETECTIONS, DETECTIONS_LATE, detections_queue
+from nodeagent.infra.bus.topology import ALARMS, DETECTIONS, DETECTIONS_LATE, detections_queue, shard_of
 from nodeagent.infra.wanted import Wanted, write_wanted
+from nodeagent.judge import late
 from nodeagent.judge.store import read_account, redis_key, state_path
-from tests.support.buses import make_bus, trying
+from tests.support.buses import make_bus, take, trying
 from tests.support.eventually import eventually
 from tests.support.scenarios import Scene, changed, intrusion, loitering, stands, unknown
 
@@ -44,6 +45,7 @@ class Bench:
     url: str
     #: Longer than a redelivery of this bus takes.
     wait_s: float = 15.0
+    shards: int = 1
     children: list[subprocess.Popen[bytes]] = field(default_factory=list)
     version: int = 0
 
@@ -57,12 +59,13 @@ state_dir = "{self.folder / "state"}"
 url = "{self.url}"
 [judge]
 reorder_wait_s = {self.wait_s}
+shards = {self.shards}
 """
         (self.folder / "node.toml").write_text(config)
         board = Board.create(self.folder / "board", "n1", 1, 1)
         self.cell: BoardCell = board.claim("judge:0", Kind.JUDGE)
         self.want("cam")
-        self.bus: Bus = make_bus(self.url)
+        self.bus: Bus = make_bus(self.url, shards=self.shards)
         trying(self.bus.declare)
         self.bus.consume(ALARMS, 1000)
 
@@ -194,15 +197,63 @@ def test_an_alien_message_is_put_aside_and_a_removed_cameras_is_counted(bench):
     assert bench.bus.depth("detections.dead") == 2
 
 
-def test_late_detections_go_home(bench):
+def test_late_detections_of_our_own_camera_are_judged_without_going_through_the_broker_again(bench):
     bench.judge()
-    eventually(lambda: bench.cell.is_ready)
-    # What RabbitMQ does by dead-lettering, by hand: the exchange of this adapter leads to no queue of that name.
+    for clip in CLIPS:
+        bench.bus.publish(DETECTIONS_LATE, "cam", encode_detections(clip))
+    until_judged(bench, len(CLIPS))
+    assert told(bench.alarms()) == TRUTH
     client = redis.Redis.from_url(bench.url)
-    bench.bus.publish(DETECTIONS, "cam", encode_detections(CLIPS[0]))
-    until_judged(bench, 1)
-    del client
-    assert bench.bus.depth(DETECTIONS_LATE) == 0
+    assert client.xinfo_stream("bus:detections.n1.0")["entries-added"] == 0
+    client.close()
+    assert eventually(lambda: bench.bus.depth(DETECTIONS_LATE) == 0)
+
+
+#: A camera of the other one of two judges.
+OTHERS = next(name for name in ("cam1", "cam2", "cam3", "cam4") if shard_of(name, 2) == 1)
+two_judges = pytest.mark.parametrize("bench", [{"shards": 2}], indirect=True)
+
+
+def of_others(hops: str = "") -> Message:
+    message = encode_detections(changed(CLIPS[0], camera_id=OTHERS))
+    return Message(message.body, message.headers | ({late.HOPS_HEADER: hops} if hops else {}))
+
+
+@two_judges
+@pytest.mark.parametrize("was", ["", "2"])
+def test_late_detections_of_another_judge_are_sent_there_and_count_it(bench, was):
+    bench.want("cam", OTHERS)
+    bench.judge()
+    bench.bus.consume(detections_queue("n1", 1), 10)
+    bench.bus.publish(DETECTIONS_LATE, OTHERS, of_others(was))
+    got = take(bench.bus)
+    assert (got.queue, got.key) == (detections_queue("n1", 1), OTHERS)
+    assert got.message == of_others(str(int(was or "0") + 1))
+    assert eventually(lambda: bench.bus.depth(DETECTIONS_LATE) == 0)
+
+
+@two_judges
+def test_detections_left_in_the_queue_of_another_shard_are_sent_to_their_judge(bench):
+    bench.want("cam", OTHERS)
+    bench.judge()
+    bench.bus.consume(detections_queue("n1", 1), 10)
+    # As if there had been one judge only when it was published.
+    before = make_bus(bench.url, shards=1)
+    trying(lambda: before.publish(DETECTIONS, OTHERS, of_others()))
+    before.close()
+    assert take(bench.bus).message == of_others("1")
+    assert bench.cell.get("refused") == 0
+
+
+@two_judges
+def test_detections_that_no_judge_takes_are_put_aside_in_the_end(bench):
+    bench.want("cam", OTHERS)
+    bench.judge()
+    bench.bus.publish(DETECTIONS_LATE, OTHERS, of_others(str(late.HOPS_MAX)))
+    bench.bus.consume("detections.dead", 1)
+    got = take(bench.bus)
+    assert got.reason == late.SENT_TOO_OFTEN
+    assert bench.bus.depth(detections_queue("n1", 1)) == 0
 
 
 def test_a_rule_removed_while_it_runs_ends_its_episode_and_another_keeps_its_dwell(bench):

@@ -13,6 +13,7 @@ import pytest
 from nodeagent.contract.codec import Message
 from nodeagent.contract.errors import ConfigError, Refused, Unavailable
 from nodeagent.infra.bus import rabbitmq_layout
+from nodeagent.infra.bus.rabbitmq import RabbitBus
 from nodeagent.infra.bus.topology import (
     ALARMS,
     CLIPS,
@@ -143,6 +144,31 @@ def test_each_camera_goes_to_its_shard(backend: Backend) -> None:
         got = take(bus)
         assert got.queue == detections_queue("n1", shard_of(got.key, 3))
         bus.ack(got)
+
+
+def test_a_camera_leaves_the_queue_of_the_shard_that_it_was_in_before(backend: Backend) -> None:
+    """Else each clip lies in a queue without a judge too, comes back from there, and goes to both again."""
+    camera = next(name for name in ("a", "b", "c", "d") if shard_of(name, 3) == 2)
+    backend.bus(shards=3).bind_camera(camera)
+    fewer = backend.bus(shards=1)
+    fewer.bind_camera(camera)
+    fewer.publish(DETECTIONS, camera, TASK)
+    assert eventually(lambda: fewer.depth(detections_queue("n1", 0)) == 1)
+    assert fewer.depth(detections_queue("n1", 2)) == 0
+    more = backend.bus(shards=3)
+    more.bind_camera(camera)
+    more.publish(DETECTIONS, camera, TASK)
+    assert eventually(lambda: more.depth(detections_queue("n1", 2)) == 1)
+    assert more.depth(detections_queue("n1", 0)) == 1
+
+
+def test_unbinding_leaves_no_queue_of_any_shard(backend: Backend) -> None:
+    camera = next(name for name in ("a", "b", "c", "d") if shard_of(name, 3) == 2)
+    backend.bus(shards=3).bind_camera(camera)
+    bus = backend.bus(shards=1)
+    bus.unbind_camera(camera)
+    with pytest.raises(Refused, match="NO_ROUTE"):
+        bus.publish(DETECTIONS, camera, TASK)
 
 
 def test_a_full_queue_refuses_and_takes_again(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,5 +311,6 @@ def test_no_credential_is_shown(rabbitmq: RabbitMq, caplog: pytest.LogCaptureFix
     assert "hunter2secret" not in caplog.text + str(caught.value) + repr(caught.value.__context__)
     assert "rabbitmq is away" in caplog.text
     with pytest.raises(ConfigError) as faulty:
-        make_bus("amqp://guest:hunter2secret@127.0.0.1:port/%2F")
+        # Past the settings, which refuse such a URL themselves.
+        RabbitBus("amqp://guest:hunter2secret@127.0.0.1:port/%2F", NODE, 2, 1.0)
     assert "hunter2secret" not in str(faulty.value)

@@ -51,7 +51,9 @@ class Bus(Protocol):
         ...
 
     def bind_camera(self, camera_id: str) -> None:
-        """Route this camera's clip tasks and detections to this node's queues; harmless when done before.
+        """Route this camera's clip tasks and detections to this node's queues, and to one shard's only.
+
+        Harmless when done before.
 
         Raises:
             Unavailable: the broker is away.
@@ -59,7 +61,7 @@ class Bus(Protocol):
         ...
 
     def unbind_camera(self, camera_id: str) -> None:
-        """Undo `bind_camera`; harmless when not bound.
+        """Route nothing of this camera to this node any more; harmless when not bound.
 
         Raises:
             Unavailable: the broker is away.

@@ -23,6 +23,7 @@ from nodeagent.infra.bus.topology import (
     DETECTIONS_TTL_S,
     MAX_WAITING,
     RETRY_DELAYS_S,
+    SHARDS_MAX,
     Node,
     clips_queue,
     dead_queue,
@@ -92,6 +93,13 @@ def camera_bindings(node: Node, camera_id: str) -> tuple[Binding, Binding]:
         Binding(clips_queue(node.node_id), CLIPS, camera_id),
         Binding(node.queue_for(DETECTIONS, camera_id), DETECTIONS, camera_id),
     )
+
+
+def stale_bindings(node: Node, camera_id: str) -> tuple[Binding, ...]:
+    """What an earlier number of judges may have left: this camera bound to the queue of another shard of this node."""
+    own = node.queue_for(DETECTIONS, camera_id)
+    others = (detections_queue(node.node_id, shard) for shard in range(SHARDS_MAX))
+    return tuple(Binding(queue, DETECTIONS, camera_id) for queue in others if queue != own)
 
 
 def layout(node: Node) -> Layout:

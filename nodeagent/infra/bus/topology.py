@@ -32,6 +32,8 @@ MAX_WAITING = 100_000
 MAX_WAITING_IN_MEMORY = 20_000
 #: Delays of `Bus.later`, seconds.  A longer wish takes the longest.
 RETRY_DELAYS_S = (1, 5, 30, 300)
+#: Judges that a node has at most, as `[judge] shards` is limited: whose queues an earlier count may have left bound.
+SHARDS_MAX = 64
 
 
 def clips_queue(node_id: str) -> str:
