@@ -21,7 +21,7 @@ from nodeagent.cli.exits import ExitCode
 from nodeagent.contract.errors import AgentError
 from nodeagent.infra.alarm_records import AlarmRow, list_alarms
 from nodeagent.infra.alarm_records import show as find_alarm
-from nodeagent.infra.database import open_database
+from nodeagent.infra.database import open_database, sqlite_file
 from nodeagent.infra.settings.sections import Settings
 
 #: Seconds between two looks of `--follow`.
@@ -68,12 +68,14 @@ def show(settings: Settings, key: str, as_json: bool) -> None:
 
 @contextmanager
 def _database(settings: Settings) -> Iterator[Engine | None]:
-    """The database; none when it is the embedded one and the agent has not made it yet.  Failures end the command."""
-    if settings.database is None and not (settings.node.state_dir / "nodeagent.db").exists():
-        click.echo(f"no database yet in {settings.node.state_dir}: the agent makes it at its first start", err=True)
-        yield None
-        return
+    """The database; none when it is a file that the agent has not made yet.  Failures end the command."""
     try:
+        file = sqlite_file(settings.database_url)
+        # Opening it would make it, as the user who looks.
+        if file is not None and not file.exists():
+            click.echo(f"no database yet at {file}: the agent makes it at its first start", err=True)
+            yield None
+            return
         engine = open_database(settings.database_url)
         try:
             yield engine

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -34,6 +36,7 @@ def clips(config: Path, camera: str | None, start: str, end: str, gaps: bool, as
         from_ns, to_ns = parse_time(start, zone, now_ns), parse_time(end, zone, now_ns)
     except ValueError as exc:
         raise click.UsageError(str(exc)) from None
+    _expect_readable([settings.node.state_dir, *(pool.path for pool in settings.pools)])
     storage = Storage(settings.pools)
     cameras = [camera] if camera else sorted({*storage.cameras(), *(c.camera_id for c in settings.cameras)})
     if gaps:
@@ -46,6 +49,22 @@ def clips(config: Path, camera: str | None, start: str, end: str, gaps: bool, as
             click.echo(json.dumps(_document(clip)))
     else:
         _draw(found, zone)
+
+
+def _expect_readable(folders: Iterable[Path]) -> None:
+    """What may not be looked into must not be taken for empty.
+
+    Raises:
+        PermissionError: a folder is another user's.
+    """
+    for folder in folders:
+        try:
+            os.scandir(folder).close()
+        except PermissionError:
+            raise
+        except OSError:
+            # Not there yet, or a disk that fails: the listing goes on with the others.
+            continue
 
 
 def _show_gaps(lost: list[tuple[str, Gap]], zone: ZoneInfo, as_json: bool) -> None:

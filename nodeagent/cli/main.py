@@ -7,10 +7,12 @@ parent process must not carry what only its children use.
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 import click
 
 from nodeagent import __version__
+from nodeagent.cli.exits import ExitCode
 
 #: Command: where it is, and its line in the help.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -38,6 +40,14 @@ class _Commands(click.Group):
         if not isinstance(command, click.Command):
             raise TypeError(f"{module}:{name} is no command")
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PermissionError as exc:
+            # An ordinary user looked at the agent's folders: no fault of the program.
+            click.echo(f"{exc.filename or 'nodeagent'}: {exc.strerror}; root and the agent's user may", err=True)
+            ctx.exit(ExitCode.PROBLEMS)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

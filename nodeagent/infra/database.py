@@ -55,7 +55,7 @@ def open_database(url: str) -> Engine:
     """
     parsed = _parsed(url)
     if parsed.get_backend_name() == "sqlite":
-        return _open_sqlite(url, parsed.database)
+        return _open_sqlite(url)
     engine = create_engine(
         parsed.set(drivername="mysql+pymysql"),
         isolation_level="READ COMMITTED",
@@ -81,6 +81,17 @@ def open_database(url: str) -> Engine:
     return engine
 
 
+def sqlite_file(url: str) -> Path | None:
+    """The file of a SQLite database; none for a server, and for one that lives in memory.
+
+    Raises:
+        ConfigError: it is no such URL.
+    """
+    parsed = _parsed(url)
+    file = parsed.database if parsed.get_backend_name() == "sqlite" else None
+    return None if not file or file == ":memory:" else Path(file)
+
+
 def _parsed(url: str) -> URL:
     try:
         return make_url(url)
@@ -89,10 +100,11 @@ def _parsed(url: str) -> URL:
         raise ConfigError([Fault("database.url", f"cannot be read as a URL; {HINT}")]) from None
 
 
-def _open_sqlite(url: str, file: str | None) -> Engine:
-    if file and file != ":memory:":
+def _open_sqlite(url: str) -> Engine:
+    file = sqlite_file(url)
+    if file is not None:
         try:
-            Path(file).parent.mkdir(parents=True, exist_ok=True)
+            file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise Unavailable(f"database: folder of {file}: {error.strerror}") from error
     engine = create_engine(url, hide_parameters=True, connect_args={"timeout": SQLITE_BUSY_S})
