@@ -1,4 +1,4 @@
-"""What the last reload came to, for `nodeagent status`: a file in the state folder, there while it has something to say.
+"""What the last reload came to, for `nodeagent status`: a file in the state folder, while there is something to say.
 
 The supervisor alone writes it; its start and every good reload make it go.
 """

@@ -119,6 +119,12 @@ def test_a_file_that_cannot_be_read_is_one_fault(tmp_path: Path, name: str, cont
     assert name in caught.value.faults[0].path
 
 
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    path = tmp_path / "nodeagent.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + FULL.encode())
+    assert load_settings(path).node.node_id == "node-1"
+
+
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         load_settings(tmp_path)

@@ -9,9 +9,11 @@ from pydantic import BaseModel, ValidationError, field_validator
 
 from nodeagent.contract.errors import ConfigError, Fault
 from nodeagent.contract.rule import RuleBase
+from nodeagent.infra.bus.rabbitmq_layout import BACK_SUFFIX, retry_queue
+from nodeagent.infra.bus.topology import CLIPS, CLIPS_SPILL, DETECTIONS_LATE, dead_queue
 from nodeagent.infra.settings.faults import RULE_KINDS, dotted, faults_of, known_keys, quoted
 from nodeagent.infra.settings.loader import parse_settings
-from nodeagent.infra.settings.sections import Settings
+from nodeagent.infra.settings.sections import SHARED_WORDS, Settings
 
 MANY = """
 [node]
@@ -269,6 +271,42 @@ def test_a_validators_own_words_are_not_used_for_a_secret() -> None:
 def test_one_fault(text: str, path: str, message: str) -> None:
     faults = faults_in(text)
     assert message in faults[path].message
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "message"),
+    [
+        (
+            CAMERA % "a.mp4" + '[[cameras.rules]]\nrule_id = "r"\nkind = "intrusion"\ndwell_s = 5\n',
+            "cameras[0].rules[0].dwell_s",
+            'no key of this kind of rule, but of "loitering"',
+        ),
+        (
+            CAMERA % "a.mp4" + '[[cameras.rules]]\nrule_id = "r"\nkind = "intrusion"\ndwel_s = 5\n',
+            "cameras[0].rules[0].dwel_s",
+            "unknown key; did you mean dwell_s?",
+        ),
+        ("[node]\nquota_gb = 5", "node.quota_gb", "unknown key: it belongs into another table"),
+        ("[node]\nxyzzy = 5", "node.xyzzy", "unknown key"),
+    ],
+)
+def test_an_unknown_key_says_where_it_belongs(text: str, path: str, message: str) -> None:
+    assert faults_in(text)[path].message == message
+
+
+@pytest.mark.parametrize("name", ["spill", "dead", "late", "back", "retry", "retry.5"])
+def test_a_node_is_not_called_as_a_shared_queue(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "expected another name" in faults_in(f'[node]\nnode_id = "{name}"')["node.node_id"].message
+    monkeypatch.setattr("socket.gethostname", lambda: name)
+    assert "expected another name" in faults_in("")["node.node_id"].message
+
+
+def test_a_node_may_be_called_nearly_so() -> None:
+    path = Path("/etc/nodeagent/nodeagent.toml")
+    assert parse_settings('[node]\nnode_id = "spill-1"', path).node.node_id == "spill-1"
+    # What is refused are the words that stand behind `clips.` and its like in the names of the bus.
+    shared = {name.partition(".")[2].partition(".")[0] for name in (CLIPS_SPILL, DETECTIONS_LATE, dead_queue(CLIPS))}
+    assert {*shared, BACK_SUFFIX[1:], retry_queue(CLIPS, 5).split(".")[1]} == SHARED_WORDS
 
 
 def test_a_polygon_without_area_is_refused() -> None:

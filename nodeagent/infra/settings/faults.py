@@ -7,6 +7,7 @@ table was expected), so only values that cannot be one are quoted in full.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, get_args
 
@@ -21,10 +22,17 @@ SECRET_KEYS: Final = frozenset({"url", "secret", "password", "token"})
 #: Longest value quoted in a fault, characters.
 QUOTE_MAX: Final = 60
 
+_RULES: Final[tuple[type[BaseModel], ...]] = get_args(get_args(Rule)[0])
 #: Kinds of rules.  Pydantic puts them into the location of a fault, where a person's path has none.
-RULE_KINDS: Final = tuple(str(rule.model_fields["kind"].default) for rule in get_args(get_args(Rule)[0]))
+RULE_KINDS: Final = tuple(str(rule.model_fields["kind"].default) for rule in _RULES)
 
 _KINDS = " or ".join(f'"{kind}"' for kind in RULE_KINDS)
+#: The kinds that have each key of a rule, in words, and the path of a rule.
+_KINDS_WITH: Final = {
+    key: " or ".join(f'"{rule.model_fields["kind"].default}"' for rule in _RULES if key in rule.model_fields)
+    for key in sorted({key for rule in _RULES for key in rule.model_fields})
+}
+_A_RULE = re.compile(r"\.rules\[\d+\]$")
 #: What was expected, by pydantic's type of error; `{}` fields are its context.
 _EXPECTED: Final[dict[str, str]] = {
     "missing": "required, but missing",
@@ -132,7 +140,12 @@ def _fault(error: ErrorDetails, keys: list[str]) -> Fault:
 
 
 def _unknown_key(path: str, _context: dict[str, Any], keys: list[str]) -> Fault:
-    near = difflib.get_close_matches(path.rpartition(".")[2], keys, n=1)
+    table, _, key = path.rpartition(".")
+    if _A_RULE.search(table) and key in _KINDS_WITH:
+        return Fault(path, f"no key of this kind of rule, but of {_KINDS_WITH[key]}")
+    if key in keys:
+        return Fault(path, "unknown key: it belongs into another table")
+    near = difflib.get_close_matches(key, keys, n=1)
     return Fault(path, f"unknown key; did you mean {near[0]}?" if near else "unknown key")
 
 

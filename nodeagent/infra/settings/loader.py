@@ -25,7 +25,8 @@ def load_settings(path: Path) -> Settings:
         ConfigError: it cannot be read, is no TOML, or has faults; lists them all.
     """
     try:
-        text = path.read_bytes().decode("utf-8")
+        # A byte order mark is what some editors put before the text.
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as exc:
         raise ConfigError([Fault(str(path), f"cannot be read: {exc.strerror}")]) from None
     except UnicodeDecodeError as exc:
@@ -40,6 +41,8 @@ def parse_settings(text: str, path: Path) -> Settings:
     except tomli.TOMLDecodeError as exc:
         raise ConfigError([Fault(str(path), f"not TOML: {exc}")]) from None
     base = path.resolve().parent
+    # A fault of the host's name, which is the default, belongs to `node.node_id` too.
+    doc.setdefault("node", {})
     _absolute(doc, base)
     _absolute_videos(doc, base)
     faults = cross_faults(doc)

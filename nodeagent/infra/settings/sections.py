@@ -18,6 +18,8 @@ from nodeagent.contract.ids import FrozenStrict, ModelName, NodeId, Number, Whol
 from nodeagent.contract.url import check_url
 
 GIB = 1024**3
+#: Words in the names of queues that all nodes share, such as `clips.spill` and `clips.retry.5` (`infra.bus`).
+SHARED_WORDS = frozenset({"spill", "late", "dead", "retry", "back"})
 
 
 def _host_id() -> str:
@@ -47,11 +49,20 @@ class NodeSettings(FrozenStrict):
     """`[node]`: this server."""
 
     #: Name of this node, unique in the site; the host's name when left out.
-    node_id: NodeId = Field(default_factory=_host_id)
+    node_id: NodeId = Field(default_factory=_host_id, validate_default=True)
     #: Folder of journals, snapshots and embedded services.  One agent at a time may use it.
     state_dir: Path = Path("/var/lib/nodeagent")
     #: Seconds that children have to drain after TERM before they are killed.
     stop_timeout_s: Annotated[Number, Field(ge=1, le=600)] = 20.0
+
+    @field_validator("node_id")
+    @classmethod
+    def _no_shared_queue(cls, node_id: str) -> str:
+        # The node's own queue is `clips.<node_id>`; it must not be one of those.
+        if node_id.partition(".")[0] in SHARED_WORDS:
+            words = ", ".join(sorted(SHARED_WORDS))
+            raise ValueError(f"expected another name: queues that all nodes share are called {words}")
+        return node_id
 
 
 class BusSettings(FrozenStrict):
