@@ -14,7 +14,9 @@ from nodeagent.cli.config_option import DEFAULT_PATH, PATH_VARIABLE, config_opti
 from nodeagent.cli.exits import ExitCode
 from nodeagent.cli.toml_text import toml_text
 from nodeagent.contract.camera import redact_url
-from nodeagent.contract.errors import ConfigError
+from nodeagent.contract.errors import ConfigError, Fault
+from nodeagent.infra.settings.sections import Settings
+from nodeagent.supervisor.daemon import check_machine
 
 
 @click.group()
@@ -35,7 +37,7 @@ def check(file: Path) -> None:
     FILE is that of NODEAGENT_CONFIG, or /etc/nodeagent/nodeagent.toml, when left out.
     """
     settings = read_or_exit(file)
-    faults = missing_files(settings)
+    faults = [*_machine_faults(settings), *missing_files(settings)]
     if faults:
         print_faults(file, ConfigError(faults))
         sys.exit(ExitCode.USAGE)
@@ -51,13 +53,23 @@ def show(config: Path) -> None:
     click.echo(toml_text(_plain(read_or_exit(config))), nl=False)
 
 
-def _plain(value: Any) -> Any:
+def _machine_faults(settings: Settings) -> tuple[Fault, ...]:
+    """What `run` refuses on this machine, although the file alone is sound."""
+    try:
+        check_machine(settings)
+    except ConfigError as exc:
+        return exc.faults
+    return ()
+
+
+def _plain(value: Any, key: str = "") -> Any:
     """Models as dictionaries, secrets hidden; empty secrets stay empty, for that is no secret."""
     if isinstance(value, BaseModel):
-        return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
+        return {name: _plain(getattr(value, name), name) for name in type(value).model_fields}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if isinstance(value, SecretStr):
         text = value.get_secret_value()
-        return redact_url(text) if "://" in text or text.startswith("/") else "***" * bool(text)
+        # By the key, not by the look: a password may begin with `/` or hold `://`.
+        return redact_url(text) if key == "url" else "***" * bool(text)
     return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from nodeagent.capture.source import file_path
 from nodeagent.contract.errors import BadModel, Fault
 from nodeagent.inference.model import check_model
 from nodeagent.infra.settings.sections import Settings
@@ -59,6 +60,8 @@ def _videos(settings: Settings) -> Iterator[Fault]:
         for key, stream in (("record", camera.record), ("analyse", camera.analyse)):
             if stream is None or not stream.is_file:
                 continue
-            path = stream.url.get_secret_value().removeprefix("file://")
+            path = file_path(stream.url.get_secret_value())
             if not Path(path).is_file():
-                yield Fault(f"cameras[{i}].{key}.url", "expected a video, but there is no such file", repr(path))
+                # With an `@` in it, it may be a URL whose scheme was forgotten, password and all.
+                shown = "" if "@" in path else repr(path)
+                yield Fault(f"cameras[{i}].{key}.url", "expected a video, but there is no such file", shown)

@@ -187,6 +187,37 @@ def test_config_show_fills_in_defaults_and_hides_secrets(config: Path) -> None:
     }
 
 
+def test_config_show_hides_a_secret_that_looks_like_a_url(config: Path) -> None:
+    for secret in ("/hunter2", "x://hunter2", "https://hunter2"):
+        config.write_text(CONFIG.replace('secret = "hunter2"', f'secret = "{secret}"'))
+        result = nodeagent("config", "show", "-c", config)
+        assert "hunter2" not in result.output
+        assert tomli.loads(result.output)["push"][0]["secret"] == "***"
+
+
+def test_config_check_finds_what_run_refuses(config: Path) -> None:
+    config.write_text(CONFIG.replace('"state"', f'"{"s" * 120}"'))
+    result = nodeagent("config", "check", config)
+    assert result.exit_code == 2
+    assert "node.state_dir: expected at most 83 bytes" in result.output
+
+
+def test_config_check_looks_for_the_video_that_capture_opens(config: Path, tmp_path: Path) -> None:
+    shutil.copy(CLIP, tmp_path / "a b.mp4")
+    config.write_text(CONFIG.replace("rtsp://user:hunter2@127.0.0.1/x", f"file://{tmp_path}/a%20b.mp4"))
+    assert nodeagent("config", "check", config).exit_code == 0
+    (tmp_path / "a b.mp4").unlink()
+    assert f"(got '{tmp_path}/a b.mp4')" in nodeagent("config", "check", config).output
+
+
+def test_config_check_does_not_print_a_url_whose_scheme_was_forgotten(config: Path) -> None:
+    config.write_text(CONFIG.replace("rtsp://user", "user"))
+    result = nodeagent("config", "check", config)
+    assert result.exit_code == 2
+    assert "cameras[0].record.url: expected a video" in result.output
+    assert "hunter2" not in result.output
+
+
 @pytest.mark.parametrize("name", ["nodeagent.toml", "embedded.toml"])
 def test_the_examples_pass_the_check(name: str, tmp_path: Path) -> None:
     shutil.copy(ROOT / "etc" / name, tmp_path / name)
@@ -327,6 +358,13 @@ def test_alarms_before_the_first_start(config: Path) -> None:
     assert "no database yet" in result.output
     assert not (config.parent / "state").exists()
     assert nodeagent("alarms", "-c", config, "show", "1").exit_code == 1
+
+
+def test_alarms_of_a_file_that_is_not_there_does_not_make_it(config: Path, tmp_path: Path) -> None:
+    config.write_text(CONFIG + f'\n[database]\nurl = "sqlite:///{tmp_path}/new/a.db"\n')
+    for arguments in (["--limit", "5"], ["show", "1"]):
+        assert "no database yet" in nodeagent("alarms", "-c", config, *arguments).output
+    assert not (tmp_path / "new").exists()
 
 
 def recorded_alarm(config: Path) -> str:
