@@ -1,22 +1,31 @@
 """The process that keeps the pool's disks within quota and reserve: oldest clips first, over all cameras.
 
-Sizes are counted per hour folder; only folders that still grow are counted again, so a look costs little however many
-clips there are.  A pinned clip loses its name here and keeps its bytes under `pins/`.
+Sizes are counted per hour folder (`hour_folders`), a part of them at each look, so that however many clips there are,
+the first deletion does not wait for the last count: what is not counted yet is not over the quota, and the reserve is
+kept from the first look on.  A pinned clip loses its name here and keeps its bytes under `pins/`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
+from nodeagent.capture.hour_folders import (
+    CLOSED_AFTER_NS,
+    UNCOUNTED,
+    Use,
+    day_folders,
+    drop,
+    held_in,
+    hour_at,
+    hour_folders,
+    hour_of,
+    use_of,
+)
 from nodeagent.capture.retention import Held, excess, plan
-from nodeagent.contract.clip import parse_clip_name
-from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.states import State
 from nodeagent.infra.settings.sections import GIB, PoolSettings
 from nodeagent.infra.storage import CLIPS_FOLDER, StorageFull, free_bytes, is_pool, open_storage
@@ -26,21 +35,14 @@ log = logging.getLogger(__name__)
 
 #: How often the disks are looked at, seconds: at 200 cameras of 8 Mbit/s a disk fills by 1 GB meanwhile.
 LOOK_S = 5.0
-#: The first look counts every folder; the next beat may take this long, seconds.
-LOOK_ALLOW_S = 60.0
+#: After so long counting goes on at the next look, seconds: it leaves the disks to recording for half of the time.
+COUNT_S = 5.0
+#: One look in so many goes through all folders, for what others than captures changed: every ten minutes or so.
+FULL_LOOK_EVERY = 120
+#: How long one folder may take before the next beat, seconds: a disk that is slow to read its directories.
+FOLDER_ALLOW_S = 60.0
 #: Longest wait between two beats, seconds.
 _BEAT_S = 0.5
-#: Deletions between two beats.
-_BEAT_DELETIONS = 100
-_HOUR = "%Y-%m-%d/%H"
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """What an hour folder holds."""
-
-    clips: int
-    size: int
 
 
 def main(ctx: WorkerContext, _arg: str) -> int:
@@ -48,7 +50,8 @@ def main(ctx: WorkerContext, _arg: str) -> int:
     open_storage(ctx.settings)
     ctx.cell.state(State.RUNNING)
     ctx.cell.ready()
-    keepers = [DiskKeeper(pool) for pool in ctx.settings.pools]
+    beat = partial(ctx.cell.beat, allow_s=FOLDER_ALLOW_S)
+    keepers = [DiskKeeper(pool, beat) for pool in ctx.settings.pools]
     while not ctx.stop.requested:
         _look(ctx, keepers)
         end_s = ctx.clock.monotonic_s() + LOOK_S
@@ -62,10 +65,10 @@ def _look(ctx: WorkerContext, keepers: list[DiskKeeper]) -> None:
     clips = size = free = quota = 0
     missing, full = [], []
     for keeper in keepers:
-        if not is_pool(keeper.pool.path):
-            missing.append(str(keeper.pool.path))
-            continue
         try:
+            if not is_pool(keeper.pool.path):
+                missing.append(str(keeper.pool.path))
+                continue
             free += _tidy(ctx, keeper)
         except (OSError, StorageFull) as exc:
             full.append(f"{keeper.pool.path}: {exc}")
@@ -88,11 +91,14 @@ def _tidy(ctx: WorkerContext, keeper: DiskKeeper) -> int:
         OSError: it does not answer.
         StorageFull: it stays under its reserve with nothing left to delete.
     """
-    ctx.cell.beat(allow_s=LOOK_ALLOW_S)
-    for count, _ in enumerate(keeper.tidy(ctx.clock.wall_ns()), 1):
+    now_ns = ctx.clock.wall_ns()
+    keeper.find(now_ns)
+    end_s = ctx.clock.monotonic_s() + COUNT_S
+    for _ in keeper.count(now_ns):
+        if ctx.stop.requested or ctx.clock.monotonic_s() >= end_s:
+            break
+    for _ in keeper.clear(now_ns):
         ctx.cell.add("deleted")
-        if count % _BEAT_DELETIONS == 0:
-            ctx.cell.beat(allow_s=LOOK_ALLOW_S)
     free = free_bytes(keeper.pool.path)
     if free < keeper.pool.reserve_gb * GIB:
         raise StorageFull(f"{free / GIB:.2f} GiB free, nothing left to delete")
@@ -100,104 +106,120 @@ def _tidy(ctx: WorkerContext, keeper: DiskKeeper) -> int:
 
 
 class DiskKeeper:
-    """Counts and clears one disk."""
+    """Counts and clears one disk; `beat` is called for each folder that is read and each clip that is deleted."""
 
-    def __init__(self, pool: PoolSettings) -> None:
+    def __init__(self, pool: PoolSettings, beat: Callable[[], object] = lambda: None) -> None:
         self.pool = pool
-        self._uses: dict[Path, Use] = {}
+        self._beat = beat
+        #: What is known of each folder, by day and hour.
+        self._hours: dict[str, dict[Path, Use]] = {}
+        #: Folders to be counted; a dictionary for its order: the last one added is counted first.
+        self._due: dict[Path, None] = {}
+        self._empty: set[Path] = set()
+        self._undeletable: set[str] = set()
+        self._clips = self._size = 0
+        self._looks = 0
 
     @property
     def used(self) -> tuple[int, int]:
-        """Clips on this disk and their bytes, as of the last look."""
-        return sum(u.clips for u in self._uses.values()), sum(u.size for u in self._uses.values())
+        """Clips on this disk and their bytes, as far as they are counted."""
+        return self._clips, self._size
 
-    def tidy(self, now_ns: int) -> Iterator[Held]:
-        """Count what changed, delete what is too much, oldest first; yields each clip deleted.
+    def find(self, now_ns: int) -> None:
+        """Look for folders that are new or still grow; sometimes also for what changed in the old ones."""
+        full = self._looks % FULL_LOOK_EVERY == 0
+        self._looks += 1
+        since = "" if full else hour_at(now_ns - CLOSED_AFTER_NS)
+        found = set()
+        for day in day_folders(self.pool.path / CLIPS_FOLDER, since):
+            self._beat()
+            for folder in hour_folders(day):
+                found.add(folder)
+                hour = hour_of(folder)
+                # Hours after now are open too: capture times run ahead of a clock that was set back.
+                if hour >= since or folder not in self._hours.get(hour, {}):
+                    self._hours.setdefault(hour, {}).setdefault(folder, UNCOUNTED)
+                    self._due[folder] = None
+        if full:
+            self._undeletable.clear()
+            for gone in [folder for folders in self._hours.values() for folder in folders if folder not in found]:
+                self._forget(gone)
+
+    def count(self, now_ns: int) -> Iterator[None]:
+        """Count what was found; yields after each folder.  The next call goes on where this one was left."""
+        while self._due:
+            folder, _ = self._due.popitem()
+            known = self._hours.get(hour_of(folder), {}).get(folder)
+            if known is not None:
+                self._beat()
+                self._put(folder, use_of(folder, known, now_ns))
+                yield
+
+    def clear(self, now_ns: int) -> Iterator[Held]:
+        """Delete what is too much, oldest first; yields each clip deleted.
 
         Raises:
             OSError: the disk does not answer.
         """
-        self._count(now_ns)
         info = os.statvfs(self.pool.path)
         todo = excess(
-            used=self.used[1],
+            used=self._size,
             quota=round(self.pool.quota_gb * GIB),
             free=info.f_bavail * info.f_frsize,
             reserve=round(self.pool.reserve_gb * GIB),
             disk=info.f_blocks * info.f_frsize,
         )
-        touched = set()
+        failed = []
         for held in plan(self._oldest_first(), todo):
+            self._beat()
             path = Path(held.name)
-            path.unlink(missing_ok=True)
-            touched.add(path.parent)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as exc:
+                # Left out of the next looks, so that one broken file does not stand before all others.
+                self._undeletable.add(held.name)
+                failed.append(f"{path}: {exc.strerror}")
+                continue
+            self._put(path.parent, self._hours[hour_of(path.parent)][path.parent].without(held.size))
             yield held
-        for folder in touched:
-            self._uses[folder] = _use_of(folder)
+        if failed:
+            log.warning(
+                "%d clips cannot be deleted, the first: %s",
+                len(failed),
+                failed[0],
+                extra={"event": "clips_undeletable"},
+            )
         self._drop_empty(now_ns)
 
-    def _count(self, now_ns: int) -> None:
-        growing = _recent_hours(now_ns)
-        folders = set(_hour_folders(self.pool.path / CLIPS_FOLDER))
-        self._uses = {folder: use for folder, use in self._uses.items() if folder in folders}
-        for folder in folders:
-            if folder not in self._uses or _hour_of(folder) in growing:
-                self._uses[folder] = _use_of(folder)
+    def _put(self, folder: Path, use: Use) -> None:
+        folders = self._hours[hour_of(folder)]
+        before, folders[folder] = folders[folder], use
+        self._clips += use.clips - before.clips
+        self._size += use.size - before.size
+        if use.clips:
+            self._empty.discard(folder)
+        else:
+            self._empty.add(folder)
+
+    def _forget(self, folder: Path) -> None:
+        self._put(folder, UNCOUNTED)
+        self._empty.discard(folder)
+        folders = self._hours[hour_of(folder)]
+        del folders[folder]
+        if not folders:
+            del self._hours[hour_of(folder)]
 
     def _oldest_first(self) -> Iterator[Held]:
-        hours: dict[str, list[Path]] = {}
-        for folder in self._uses:
-            hours.setdefault(_hour_of(folder), []).append(folder)
-        for hour in sorted(hours):
-            held = [clip for folder in hours[hour] for clip in _held_in(folder)]
+        for hour in sorted(self._hours):
+            held: list[Held] = []
+            for folder in self._hours[hour]:
+                self._beat()
+                held += (clip for clip in held_in(folder) if clip.name not in self._undeletable)
             yield from sorted(held, key=lambda clip: clip.start_ns)
 
     def _drop_empty(self, now_ns: int) -> None:
-        """Remove old folders that hold nothing; the hour in which a capture may be making a file is left alone."""
-        growing = _recent_hours(now_ns)
-        for folder, use in list(self._uses.items()):
-            if use.clips == 0 and _hour_of(folder) not in growing:
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
-                    del self._uses[folder]
-                    folder.parent.rmdir()
-                    folder.parent.parent.rmdir()
-
-
-def _recent_hours(now_ns: int) -> frozenset[str]:
-    now = datetime.fromtimestamp(now_ns // NS_PER_S, UTC)
-    return frozenset((now + timedelta(hours=shift)).strftime(_HOUR) for shift in (-2, -1, 0, 1))
-
-
-def _hour_of(folder: Path) -> str:
-    return f"{folder.parent.name}/{folder.name}"
-
-
-def _hour_folders(clips: Path) -> Iterator[Path]:
-    return (folder for folder in clips.glob("*/????-??-??/??") if folder.is_dir())
-
-
-def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as found:
-            yield from found
-    except FileNotFoundError:
-        return
-
-
-def _use_of(folder: Path) -> Use:
-    clips = size = 0
-    for entry in _entries(folder):
-        with contextlib.suppress(FileNotFoundError):
-            size += entry.stat().st_size
-            clips += parse_clip_name(entry.name) is not None
-    return Use(clips, size)
-
-
-def _held_in(folder: Path) -> Iterator[Held]:
-    for entry in _entries(folder):
-        parsed = parse_clip_name(entry.name)
-        with contextlib.suppress(FileNotFoundError):
-            if parsed is not None:
-                info = entry.stat()
-                yield Held(parsed[0].start_ns, info.st_size, info.st_nlink > 1, entry.path)
+        """Remove old folders that hold nothing; an hour in which a capture may be making a file is left alone."""
+        open_from = hour_at(now_ns - CLOSED_AFTER_NS)
+        for folder in [folder for folder in self._empty if hour_of(folder) < open_from]:
+            if drop(folder):
+                self._forget(folder)

@@ -14,6 +14,7 @@ from nodeagent.contract.ids import NS_PER_S
 from nodeagent.infra.settings.sections import GIB, PoolSettings
 from nodeagent.infra.storage import SHUN_NS, Storage, StorageFull, StorageMissing, init_pool, is_pool
 from tests.support.disks import mounted_tmpfs
+from tests.support.keeping import look
 
 #: Five seconds before a full hour, UTC.
 LATE = 1_699_999_200 * NS_PER_S - 5 * NS_PER_S
@@ -171,7 +172,7 @@ def test_pinned_clips_survive_retention_and_unpin_lets_them_go(tmp_path: Path) -
     gone[0].path.unlink()
     assert [s.clip for s in storage.pin([*wanted, *gone], "a1b2")] == clips[:2]
     storage.pin(wanted, "a1b2")
-    deleted = list(DiskKeeper(pool).tidy(LATE))
+    deleted = look(DiskKeeper(pool), LATE)
     assert [held.start_ns for held in deleted] == [LATE, LATE + LENGTH]
     assert [s.clip for s in storage.clips("cam", 0, 2**62)] == clips[2:4]
     pinned = storage.pinned("a1b2")
@@ -186,14 +187,3 @@ def test_pinned_clips_survive_retention_and_unpin_lets_them_go(tmp_path: Path) -
 def test_a_pin_key_is_never_a_path(tmp_path: Path, key: str) -> None:
     with pytest.raises(ValueError, match="pin key"):
         Storage([a_pool(tmp_path / "p")]).pinned(key)
-
-
-def test_the_keeper_counts_and_drops_empty_folders_of_the_past(tmp_path: Path) -> None:
-    pool = a_pool(tmp_path / "p", quota_gb=150 / GIB)
-    storage = Storage([pool])
-    for n in range(3):
-        add_clip(storage, LATE + n * 3600 * NS_PER_S)
-    keeper = DiskKeeper(pool)
-    assert len(list(keeper.tidy(LATE + 48 * 3600 * NS_PER_S))) == 2
-    assert keeper.used == (1, 100)
-    assert len(list(storage.hour_folders("cam"))) == 1

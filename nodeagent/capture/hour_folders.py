@@ -1,0 +1,167 @@
+"""What the hour folders of a disk hold, without listing them all again.
+
+A closed hour has a summary beside its folder, `<day>/<HH>.summary`: clips, bytes, and the folder's time of change.
+It is trusted while the folder still has that time, so whoever adds or deletes a file, also one who is killed in the
+middle, only causes one count more.  That is why it lies beside the folder and not inside: writing it changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from nodeagent.capture.retention import Held
+from nodeagent.contract.clip import parse_clip_name
+from nodeagent.contract.ids import NS_PER_S
+
+log = logging.getLogger(__name__)
+
+#: A folder is closed so long after its hour began: a clip of its last minute may be an hour long, ns.
+CLOSED_AFTER_NS = 3 * 3600 * NS_PER_S
+#: File systems tell times of change in steps of some milliseconds.  A change younger than this may be followed by
+#: another one with the same time, so what is counted then is counted again, ns.
+RACY_NS = 2 * NS_PER_S
+#: Ending of an hour's summary.
+SUMMARY_SUFFIX = ".summary"
+_FORMAT = "%Y-%m-%d/%H"
+_DAY, _HOUR = re.compile(r"\d{4}-\d\d-\d\d"), re.compile(r"\d\d")
+_DAY_LENGTH = len("2026-11-24")
+#: Folders that could not be read: each is told once.
+_unreadable: set[Path] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What an hour folder holds.
+
+    Attributes:
+        clips: finished clips.
+        size: bytes of all files.
+        changed_ns: the folder's time of change when it was counted; 0 when the count must not be relied on.
+    """
+
+    clips: int
+    size: int
+    changed_ns: int
+
+    def without(self, size: int) -> Use:
+        """One clip of this size was deleted.  The folder's time of change is not known any more."""
+        return Use(max(0, self.clips - 1), max(0, self.size - size), 0)
+
+
+#: A folder that is known by name only.
+UNCOUNTED = Use(0, 0, 0)
+
+
+def hour_at(time_ns: int) -> str:
+    """Day and hour of a time, as the folders are named: `2026-11-24/13`."""
+    return datetime.fromtimestamp(max(0, time_ns) // NS_PER_S, UTC).strftime(_FORMAT)
+
+
+def hour_of(folder: Path) -> str:
+    """Day and hour that a folder is named for."""
+    return f"{folder.parent.name}/{folder.name}"
+
+
+def day_folders(clips: Path, since: str) -> Iterator[Path]:
+    """Day folders of all cameras that are not before the day of `since`."""
+    for camera in _folders(clips):
+        yield from (day for day in _folders(camera) if _DAY.fullmatch(day.name) and day.name >= since[:_DAY_LENGTH])
+
+
+def hour_folders(day: Path) -> list[Path]:
+    """Hour folders of a day."""
+    return [hour for hour in _folders(day) if _HOUR.fullmatch(hour.name)]
+
+
+def use_of(folder: Path, known: Use, now_ns: int) -> Use:
+    """What a folder holds; lists it only when neither `known` nor its summary tells."""
+    try:
+        changed_ns = folder.stat().st_mtime_ns
+    except OSError:
+        return UNCOUNTED
+    if known.changed_ns == changed_ns:
+        return known
+    closed = hour_of(folder) < hour_at(now_ns - CLOSED_AFTER_NS)
+    if closed and (saved := _read_summary(folder)) is not None and saved.changed_ns == changed_ns:
+        return saved
+    clips = size = 0
+    for entry in _entries(folder):
+        with contextlib.suppress(OSError):
+            size += entry.stat().st_size
+            clips += parse_clip_name(entry.name) is not None
+    if abs(now_ns - changed_ns) < RACY_NS:
+        return Use(clips, size, 0)
+    use = Use(clips, size, changed_ns)
+    if closed:
+        _write_summary(folder, use)
+    return use
+
+
+def held_in(folder: Path) -> Iterator[Held]:
+    """Clips of a folder."""
+    for entry in _entries(folder):
+        parsed = parse_clip_name(entry.name)
+        with contextlib.suppress(OSError):
+            if parsed is not None:
+                info = entry.stat()
+                yield Held(parsed[0].start_ns, info.st_size, info.st_nlink > 1, entry.path)
+
+
+def drop(folder: Path) -> bool:
+    """Remove an empty folder, its summary, and what of the folders above is empty then; whether it is gone."""
+    try:
+        _summary(folder).unlink(missing_ok=True)
+        folder.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    with contextlib.suppress(OSError):
+        folder.parent.rmdir()
+        folder.parent.parent.rmdir()
+    return True
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder; nothing when it is gone.  One that cannot be read must not end the look after the others."""
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except FileNotFoundError:
+        return []
+    except OSError as exc:
+        if folder not in _unreadable:
+            log.warning("%s cannot be read: %s", folder, exc.strerror, extra={"event": "folder_unreadable"})
+        _unreadable.add(folder)
+        return []
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [Path(entry.path) for entry in _entries(folder) if entry.is_dir(follow_symlinks=False)]
+
+
+def _summary(folder: Path) -> Path:
+    return folder.with_name(folder.name + SUMMARY_SUFFIX)
+
+
+def _read_summary(folder: Path) -> Use | None:
+    try:
+        record = json.loads(_summary(folder).read_bytes())
+        return Use(int(record["clips"]), int(record["bytes"]), int(record["changed_ns"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write_summary(folder: Path, use: Use) -> None:
+    """Not synced and not renamed: half a summary is no JSON, and costs one count more."""
+    record = {"v": 1, "clips": use.clips, "bytes": use.size, "changed_ns": use.changed_ns}
+    with contextlib.suppress(OSError):
+        _summary(folder).write_text(json.dumps(record))

@@ -1,0 +1,199 @@
+"""The disk keeper on real folders: what it counts, what it need not count, and what it deletes."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from nodeagent.capture import keeper as keeping
+from nodeagent.capture.hour_folders import RACY_NS, SUMMARY_SUFFIX
+from nodeagent.capture.journal import Journal
+from nodeagent.capture.keeper import FULL_LOOK_EVERY, DiskKeeper
+from nodeagent.capture.recovery import epoch_for
+from nodeagent.contract.clip import ClipId, clip_file_name
+from nodeagent.contract.ids import NS_PER_S
+from nodeagent.contract.report import Kind
+from nodeagent.contract.states import State
+from nodeagent.infra.board import Board
+from nodeagent.infra.clock import SystemClock
+from nodeagent.infra.settings.loader import load_settings
+from nodeagent.infra.settings.sections import GIB, PoolSettings
+from nodeagent.infra.stop import Stop
+from nodeagent.infra.storage import Storage, init_pool
+from nodeagent.infra.worker import WorkerContext
+from tests.support.keeping import look
+
+HOUR_NS = 3600 * NS_PER_S
+LENGTH = 5 * NS_PER_S
+#: Half past an hour, UTC, and two days later, when its folder is closed.
+START = 1_699_999_200 * NS_PER_S + HOUR_NS // 2
+LATER = START + 48 * HOUR_NS
+
+
+class Disk:
+    """One disk of a pool, with clips of 100 bytes."""
+
+    def __init__(self, path: Path, *, clips_kept: float = 1e6, reserve_gb: float = 0.0) -> None:
+        init_pool(path)
+        self.pool = PoolSettings(path=path, quota_gb=100 * clips_kept / GIB, reserve_gb=reserve_gb)
+        self.storage = Storage([PoolSettings(path=path, reserve_gb=0)])
+
+    def add(self, start_ns: int, camera: str = "cam", changed_ns: int = START) -> Path:
+        """Write a clip, into a folder that was changed last at that time."""
+        clip = ClipId(camera_id=camera, epoch=1, start_ns=start_ns)
+        path = self.storage.folder_for(camera, start_ns) / clip_file_name(clip, LENGTH)
+        path.write_bytes(b"x" * 100)
+        os.utime(path.parent, ns=(changed_ns, changed_ns))
+        return path
+
+    def starts(self, camera: str = "cam") -> list[int]:
+        """Starts of the clips that are left."""
+        return [stored.clip.start_ns for stored in self.storage.clips(camera, 0, 2**62)]
+
+
+def test_the_keeper_counts_and_drops_empty_folders_of_the_past(tmp_path: Path) -> None:
+    disk = Disk(tmp_path / "p", clips_kept=1.5)
+    first = disk.add(START)
+    for n in (1, 2):
+        disk.add(START + n * HOUR_NS)
+    look(DiskKeeper(PoolSettings(path=disk.pool.path, reserve_gb=0)), LATER)
+    assert first.parent.with_name(first.parent.name + SUMMARY_SUFFIX).exists()
+    keeper = DiskKeeper(disk.pool)
+    assert len(look(keeper, LATER)) == 2
+    assert keeper.used == (1, 100)
+    assert len(list(disk.storage.hour_folders("cam"))) == 1
+    assert not first.parent.parent.exists() or len(list(first.parent.parent.iterdir())) == 2
+
+
+def test_a_closed_hour_is_counted_once_and_again_when_its_folder_changed(tmp_path: Path) -> None:
+    disk = Disk(tmp_path / "p")
+    path = disk.add(START)
+    summary = path.parent.with_name(path.parent.name + SUMMARY_SUFFIX)
+    keeper = DiskKeeper(disk.pool)
+    look(keeper, LATER)
+    assert json.loads(summary.read_bytes()) == {"v": 1, "clips": 1, "bytes": 100, "changed_ns": START}
+    # The next process believes it ...
+    summary.write_text(json.dumps({"v": 1, "clips": 7, "bytes": 700, "changed_ns": START}))
+    keeper = DiskKeeper(disk.pool)
+    look(keeper, LATER)
+    assert keeper.used == (7, 700)
+    # ... unless the folder was changed since, or the summary is half a one.
+    disk.add(START + LENGTH, changed_ns=START + 9)
+    keeper = DiskKeeper(disk.pool)
+    look(keeper, LATER)
+    assert keeper.used == (2, 200)
+    summary.write_text('{"v": 1, "clips": 7')
+    keeper = DiskKeeper(disk.pool)
+    look(keeper, LATER)
+    assert keeper.used == (2, 200)
+
+
+def test_a_deletion_makes_the_summary_stale(tmp_path: Path) -> None:
+    disk = Disk(tmp_path / "p", clips_kept=2.5)
+    for n in range(4):
+        disk.add(START + n * LENGTH)
+    keeper = DiskKeeper(disk.pool)
+    assert len(look(keeper, LATER)) == 2
+    # As after kill -9 behind the last deletion: only the disk knows.
+    again = DiskKeeper(disk.pool)
+    assert look(again, LATER) == []
+    assert again.used == keeper.used == (2, 200)
+
+
+def test_a_change_that_may_be_followed_by_one_of_the_same_time_is_not_relied_on(tmp_path: Path) -> None:
+    disk = Disk(tmp_path / "p")
+    path = disk.add(START, changed_ns=LATER - RACY_NS // 2)
+    look(DiskKeeper(disk.pool), LATER)
+    assert not path.parent.with_name(path.parent.name + SUMMARY_SUFFIX).exists()
+
+
+def test_a_look_lists_only_what_grows_and_now_and_then_everything(tmp_path: Path) -> None:
+    disk = Disk(tmp_path / "p")
+    for n in range(20):
+        disk.add(START + n * HOUR_NS)
+    beats: list[int] = []
+    keeper = DiskKeeper(disk.pool, lambda: beats.append(1))
+    look(keeper, LATER)
+    assert len(beats) >= 20
+    beats.clear()
+    disk.add(START + LENGTH, changed_ns=START + 1)
+    disk.add(LATER, changed_ns=LATER)
+    # Capture times run ahead of a clock that was set back.
+    disk.add(LATER + 10 * HOUR_NS, changed_ns=LATER)
+    look(keeper, LATER)
+    assert keeper.used == (22, 2200)
+    assert len(beats) <= 5
+    for _ in range(FULL_LOOK_EVERY):
+        look(keeper, LATER)
+    assert keeper.used == (23, 2300)
+
+
+def test_deletion_does_not_wait_for_the_first_count(tmp_path: Path) -> None:
+    disk = Disk(tmp_path / "p", reserve_gb=900_000)
+    for n in range(3):
+        disk.add(START + n * HOUR_NS)
+    keeper = DiskKeeper(disk.pool)
+    keeper.find(LATER)
+    assert len(list(keeper.clear(LATER))) == 3
+    assert disk.starts() == []
+
+
+def test_counting_goes_on_where_it_was_left(tmp_path: Path) -> None:
+    disk = Disk(tmp_path / "p", clips_kept=0.5)
+    for n in range(6):
+        disk.add(START + n * HOUR_NS)
+    keeper = DiskKeeper(disk.pool)
+    keeper.find(LATER)
+    for done, _ in enumerate(keeper.count(LATER), 1):
+        if done == 2:
+            break
+    assert keeper.used == (2, 200)
+    assert list(keeper.count(LATER)) == [None] * 4
+    assert keeper.used == (6, 600)
+
+
+def test_one_file_that_cannot_be_deleted_does_not_end_retention(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = Disk(tmp_path / "p")
+    paths = [disk.add(START + n * LENGTH) for n in range(8)]
+    # A folder with a clip's name: unlinking it is refused, whoever asks.
+    paths[1].unlink()
+    paths[1].mkdir()
+    quota_gb = (paths[1].stat().st_size + 250) / GIB
+    keeper = DiskKeeper(PoolSettings(path=disk.pool.path, quota_gb=quota_gb, reserve_gb=0))
+    for _ in range(3):
+        look(keeper, LATER)
+    assert [path for path in paths if path.is_file()] == paths[-2:]
+    assert caplog.text.count("cannot be deleted") == 1
+
+
+def test_other_readers_do_not_see_summaries(tmp_path: Path) -> None:
+    disk = Disk(tmp_path / "p")
+    path = disk.add(START)
+    look(DiskKeeper(disk.pool), LATER)
+    assert len(list(path.parent.parent.iterdir())) == 2
+    storage = disk.storage
+    assert list(storage.hour_folders("cam")) == [path.parent]
+    assert [stored.path for stored in storage.clips("cam", 0, 2**62)] == [path]
+    assert storage.parts("cam") == []
+    assert epoch_for(storage, Journal(tmp_path / "journal" / "cam.jsonl"), "cam", wall_ns=0) == 2
+
+
+def test_the_worker_shows_a_disk_that_stays_under_its_reserve_and_goes_on_with_the_next(tmp_path: Path) -> None:
+    full, good = Disk(tmp_path / "full", reserve_gb=900_000), Disk(tmp_path / "good")
+    config = tmp_path / "agent.toml"
+    config.write_text(
+        f'[node]\nnode_id = "n1"\nstate_dir = "{tmp_path / "state"}"\n'
+        f'[[pool]]\npath = "{full.pool.path}"\nreserve_gb = 900000\n[[pool]]\npath = "{good.pool.path}"\n'
+    )
+    good.add(START)
+    board = Board.create(tmp_path / "board", "n1", os.getpid(), 0)
+    cell = board.claim("storage", Kind.STORAGE)
+    ctx = WorkerContext("storage", load_settings(config), cell, Stop(), SystemClock(), tmp_path)
+    keeping._look(ctx, [DiskKeeper(pool) for pool in ctx.settings.pools])
+    assert cell.current_state is State.STORAGE_FULL
+    assert (cell.get("clips"), cell.get("bytes")) == (1, 100)
