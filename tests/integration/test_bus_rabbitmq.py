@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import reduce
 
 import pika
 import pytest
@@ -222,6 +224,36 @@ def test_a_broker_short_of_memory_is_unavailable_until_it_is_not(backend: Backen
     finally:
         rabbitmq.ctl("set_vm_memory_high_watermark", "absolute", "1GB")
     trying(lambda: bus.publish(ALARMS, "cam", TASK))
+
+
+#: Headers of one name and a value that the library cannot read: a date in milliseconds, tables without end.
+DATE = b"\1xT" + struct.pack(">Q", 1_764_000_000_000)
+ENDLESS = reduce(lambda inner, _: b"\1xF" + struct.pack(">I", len(inner)) + inner, range(5000), b"")
+
+
+@pytest.mark.parametrize("headers", [DATE, ENDLESS], ids=["date", "endless"])
+def test_headers_that_the_library_cannot_read_hold_up_nobody(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, headers: bytes
+) -> None:
+    bus = backend.bus()
+    bus.consume(ALARMS, 10)
+    with monkeypatch.context() as raw:
+
+        def encode(pieces: list[bytes], _table: object) -> int:
+            pieces.append(struct.pack(">I", len(headers)) + headers)
+            return 4 + len(headers)
+
+        link = pika.BlockingConnection(pika.URLParameters(backend.url))
+        channel = link.channel()
+        raw.setattr(pika.data, "encode_table", encode)
+        channel.basic_publish(ALARMS, "cam", b"alien", pika.BasicProperties(headers={"x": 1}))
+    link.close()
+    alien = take(bus)
+    assert alien.message.body == b"alien"
+    bus.publish(ALARMS, "cam", TASK)
+    bus.dead(alien, "no alarm")
+    assert take(bus).message == TASK
+    assert eventually(lambda: bus.depth("alarms.dead") == 1)
 
 
 def test_a_missing_exchange_harms_no_other_message(backend: Backend) -> None:

@@ -20,11 +20,13 @@ from pika.adapters.select_connection import IOLoop, SelectConnection
 from pika.exceptions import AMQPError
 
 from nodeagent.contract.errors import ConfigError, Fault, Unavailable
+from nodeagent.infra.bus import rabbitmq_headers
 from nodeagent.infra.bus.backoff import Backoff
 
 log = logging.getLogger(__name__)
 # The library logs every failed attempt several times over, at error; one line per change is ours.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
+rabbitmq_headers.be_tolerant()
 
 #: Seconds that connecting a socket, and then the whole handshake, may take.
 SOCKET_TIMEOUT_S = 3.0
