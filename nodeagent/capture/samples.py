@@ -155,7 +155,9 @@ class Samples:
             self._decode(self._context, None)
             self._context.flush_buffers()
         ref = None
-        if self._ring is not None and self._seqs and len(self._seqs) == len(self._sample_ns):
+        # A clip with more samples than slots has overwritten its own first ones.
+        whole = 0 < len(self._seqs) == len(self._sample_ns) <= self._place.slots
+        if self._ring is not None and whole:
             ref = RingRef(generation=self._ring.generation, first_seq=self._seqs[0], count=len(self._seqs))
         return ClipSamples(tuple(self._sample_ns), self._scale.width, self._scale.height, ref)
 
