@@ -18,7 +18,7 @@ from typing import Final
 from nodeagent.contract.alarm import AlarmMessage
 from nodeagent.contract.camera import CameraSpec
 from nodeagent.contract.codec import META_HEADER, TYPE_HEADER, Message, decode_detections, encode_alarm
-from nodeagent.contract.errors import DecodeError, Refused, Unavailable
+from nodeagent.contract.errors import ConfigError, DecodeError, Refused, Unavailable
 from nodeagent.contract.states import State
 from nodeagent.infra.bus.connect import open_bus
 from nodeagent.infra.bus.port import Bus, Delivery
@@ -26,7 +26,7 @@ from nodeagent.infra.bus.topology import ALARMS, DETECTIONS, DETECTIONS_LATE, de
 from nodeagent.infra.drain import Drain
 from nodeagent.infra.redis import connect_redis
 from nodeagent.infra.wanted import WantedFile
-from nodeagent.infra.worker import EXIT_FAILED, EXIT_OK, WorkerContext
+from nodeagent.infra.worker import EXIT_FAILED, EXIT_FATAL, EXIT_OK, WorkerContext
 from nodeagent.judge import late
 from nodeagent.judge.camera import CameraJudge
 from nodeagent.judge.evidence import Author
@@ -74,6 +74,10 @@ def main(ctx: WorkerContext, arg: str) -> int:
         return JudgeWorker(ctx, int(arg), _Peers(bus, store)).run()
     except _Stopping:
         return EXIT_OK
+    except ConfigError as exc:
+        log.error("%s", exc, extra={"event": "config_fault"})  # noqa: TRY400  (the text says it all)
+        ctx.cell.state(State.BUS_DOWN, str(exc))
+        return EXIT_FATAL
     finally:
         ctx.cell.beat(allow_s=STEP_S)
         bus.close()

@@ -19,6 +19,7 @@ from nodeagent.infra.board import Board, BoardCell
 from nodeagent.infra.bus.port import Bus
 from nodeagent.infra.bus.topology import ALARMS, DETECTIONS, DETECTIONS_LATE, detections_queue, shard_of
 from nodeagent.infra.wanted import Wanted, write_wanted
+from nodeagent.infra.worker import EXIT_FATAL
 from nodeagent.judge import late
 from nodeagent.judge.store import read_account, redis_key, state_path
 from tests.support.buses import make_bus, take, trying
@@ -195,6 +196,20 @@ def test_an_alien_message_is_put_aside_and_a_removed_cameras_is_counted(bench):
     eventually(lambda: bench.field("clips_judged") == 2, 20)
     eventually(lambda: bench.cell.get("refused") == 3)
     assert bench.bus.depth("detections.dead") == 2
+
+
+def test_a_bus_that_cannot_serve_is_said_in_one_line_and_not_tried_again_at_once(bench):
+    client = redis.Redis.from_url(bench.url)
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        assert bench.judge().wait(20) == EXIT_FATAL
+    finally:
+        client.config_set("maxmemory-policy", "noeviction")
+        client.close()
+    assert bench.cell.current_state is State.BUS_DOWN
+    told = (bench.folder / "log").read_text()
+    assert "maxmemory-policy" in told
+    assert "Traceback" not in told
 
 
 def test_late_detections_of_our_own_camera_are_judged_without_going_through_the_broker_again(bench):
