@@ -13,7 +13,7 @@ from nodeagent.infra.board import Board
 from nodeagent.infra.incarnation import lock_state_dir, start_life
 from nodeagent.infra.settings.loader import load_settings
 from nodeagent.supervisor import forkserver
-from nodeagent.supervisor.descriptors import SPARE
+from nodeagent.supervisor.descriptors import SPARE, raise_limit
 from nodeagent.supervisor.forkserver import Starter
 from nodeagent.supervisor.orders import OrderMaker
 from nodeagent.supervisor.roster import Want
@@ -71,6 +71,17 @@ def test_the_agent_uses_all_that_the_system_allows(tmp_path: Path) -> None:
         assert resource.prlimit(agent.pid, resource.RLIMIT_NOFILE) == (hard, hard)
     finally:
         agent.stop()
+
+
+def test_a_limit_that_cannot_be_raised_is_said_and_no_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_which: int, _limits: tuple[int, int]) -> None:
+        raise ValueError("not allowed to raise maximum limit")
+
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    raise_limit()
+    assert "open files stay limited to" in caplog.text
 
 
 def test_a_child_that_cannot_be_held_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
