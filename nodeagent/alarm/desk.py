@@ -10,25 +10,26 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from functools import partial
 
 from nodeagent.alarm.hand import Job, Trouble, retry_after_s
 from nodeagent.alarm.merge import check
-from nodeagent.alarm.plan import ROUNDING_NS, Wait, decide
+from nodeagent.alarm.pins import pin_window
+from nodeagent.alarm.plan import Wait, decide
 from nodeagent.alarm.replay import piece_of, window_of
+from nodeagent.alarm.settle import Settler
 from nodeagent.alarm.states import FINAL, Event
 from nodeagent.alarm.steps import Checkpoint
 from nodeagent.alarm.store import AlarmStore
 from nodeagent.alarm.work import AlarmWork, Done, End
 from nodeagent.contract.codec import decode_alarm
-from nodeagent.contract.errors import AgentError, DecodeError, StorageUnavailable, Unavailable
+from nodeagent.contract.errors import DecodeError, StorageUnavailable, Unavailable
 from nodeagent.contract.ids import NS_PER_MS, NS_PER_S
-from nodeagent.infra.alarm_records import AlarmRow, AlarmState
+from nodeagent.infra.alarm_records import AlarmState
 from nodeagent.infra.board import BoardCell
 from nodeagent.infra.bus.port import Bus, Delivery
 from nodeagent.infra.bus.topology import RETRY_DELAYS_S
 from nodeagent.infra.clock import Clock
-from nodeagent.infra.storage import Storage, StoredClip
+from nodeagent.infra.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,14 @@ RETRY_S = 1.0
 TAKEN_S = 5.0
 #: Delay of a message after an error that nobody foresaw, or a full disk, seconds.
 TROUBLE_S = 5.0
+#: An alarm that is not final and that nobody had in hand for this long is taken up without a message, seconds: longer
+#: than the longest delay of a retry and the time that a message is held.
+FORGOTTEN_S = 600.0
+#: Pause between two looks for such alarms, seconds; the shorter one while there are more than are taken at a time.
+SWEEP_S = 180.0
+SWEEP_FULL_S = 10.0
+#: Alarms taken up at a time: a quarter of what is in hand at most.
+SWEEP_MAX = 64
 #: Messages taken in one turn of the loop.
 TURN = 32
 #: The loop's next beat may take so long, seconds: a statement that waits for the database, a confirm of the broker.
@@ -84,17 +93,17 @@ class AlarmDesk:
         self._jobs: dict[int, Job] = {}
         #: Taken, not recorded yet: the database is away.
         self._inbox: deque[tuple[Delivery, float]] = deque()
-        #: Settlements that the broker could not confirm, to be tried again.
-        self._unsettled: deque[Callable[[], None]] = deque()
+        self._settler = Settler(bus)
         self._trouble = Trouble()
         self._retry_s = 0.0
+        self._sweep_s = 0.0
         #: Names of cameras, for people; replaced from outside.
         self.camera_names: Mapping[str, str] = {}
 
     @property
     def in_hand(self) -> int:
         """Messages that are taken and not settled."""
-        return len(self._jobs) + len(self._inbox) + len(self._unsettled)
+        return len(self._jobs) + len(self._inbox) + self._settler.owed
 
     def turn(self, timeout_s: float) -> None:
         """Take what is there, move every alarm that can move, show the state."""
@@ -102,6 +111,8 @@ class AlarmDesk:
         now_s = self._clock.monotonic_s()
         if now_s >= self._retry_s:
             self._retry()
+        if now_s >= self._sweep_s and not self._trouble.database:
+            self._sweep(now_s)
         if self._trouble.database or not self._bus.connected:
             # Without a database nothing more is taken: what could not be recorded would only go round.
             self._pause(timeout_s)
@@ -154,7 +165,7 @@ class AlarmDesk:
         except DecodeError as exc:
             log.warning("put aside, no alarm: %s", exc.why, extra={"event": "alarm_refused"})
             self._cell.add("refused")
-            self._settle(partial(self._bus.dead, delivery, exc.why[:200]))
+            self._settler.dead(delivery, exc.why)
             return True
         except Unavailable as exc:
             self._database_down(exc)
@@ -172,14 +183,37 @@ class AlarmDesk:
             self._cell.add("duplicates")
         if message.stage != "started":
             # The message `started` carries the work; this one only had something to add.
-            self._bus.ack(delivery)
+            self._settler.ack(delivery)
         elif row.id in self._jobs:
             # The newer message is held: the older may be void after a lost connection.
             older, self._jobs[row.id].delivery = self._jobs[row.id].delivery, delivery
-            self._bus.ack(older)
+            self._settler.ack(older)
         else:
             self._jobs[row.id] = Job(delivery, row, taken_s)
         return True
+
+    def _sweep(self, now_s: float) -> None:
+        """Take up alarms that nobody had in hand for long: the broker may have lost their messages."""
+        now_ns = self._clock.wall_ns()
+        try:
+            found = self._store.forgotten(now_ns, now_ns - round(FORGOTTEN_S * NS_PER_S), SWEEP_MAX)
+            for alarm_id in found:
+                self._take_up(alarm_id, now_s)
+        except Unavailable as exc:
+            self._database_down(exc)
+            return
+        self._sweep_s = now_s + (SWEEP_S if len(found) < SWEEP_MAX else SWEEP_FULL_S)
+
+    def _take_up(self, alarm_id: int, now_s: float) -> None:
+        if alarm_id in self._jobs:
+            return
+        try:
+            row = self._store.load(alarm_id)
+        except DecodeError as exc:
+            log.warning("%s; left alone", exc, extra={"event": "alarm_unreadable"})
+            return
+        log.info("alarm %s: taken up without its message", row.dedup_key, extra={"event": "alarm_taken_up"})
+        self._jobs[alarm_id] = Job(None, row, now_s)
 
     # Moving.
 
@@ -190,7 +224,8 @@ class AlarmDesk:
             if job.work.done():
                 self._collect(job, job.work)
         elif job.row.state is AlarmState.QUARANTINED:
-            self._drop(job, partial(self._bus.dead, job.delivery, job.row.state_reason or "quarantined"))
+            del self._jobs[job.row.id]
+            self._settler.dead(job.delivery, job.row.state_reason or "quarantined")
         elif job.row.state in FINAL:
             self._finish(job)
         elif now_s >= job.due_s and not draining:
@@ -212,27 +247,13 @@ class AlarmDesk:
         row, window = job.row, window_of(job.row)
         job.due_s = now_s + LOOK_S
         now_ns = self._clock.wall_ns()
-        clips = self._pin(row)
+        clips = pin_window(self._storage, row, self._checkpoint)
         if row.state is AlarmState.RECEIVED:
             self._mark_waiting(job, now_ns)
         if isinstance(decide(map(piece_of, clips), window, now_ns, self._patience_ns), Wait):
             return
         name = self.camera_names.get(row.camera_id, "")
         job.work = self._cutters.submit(self._work.cut, row.id, clips, name, job.owed)
-
-    def _pin(self, row: AlarmRow) -> list[StoredClip]:
-        """The window's clips, kept from retention where the disk allows it."""
-        # One rounding further: a clip that ends just with the window does not prove to reach it, the next one does.
-        found = self._storage.clips(row.camera_id, row.replay_from_ns, row.replay_to_ns + 2 * ROUNDING_NS)
-        held = {stored.clip: stored for stored in self._storage.pinned(row.dedup_key)}
-        try:
-            fresh = [stored for stored in found if stored.clip not in held]
-            held |= {stored.clip: stored for stored in self._storage.pin(fresh, row.dedup_key)}
-        except StorageUnavailable as exc:
-            log.warning("alarm %s: clips not pinned: %s", row.dedup_key, exc, extra={"event": "pin_failed"})
-            held = {stored.clip: stored for stored in found} | held
-        self._checkpoint("pinned")
-        return sorted(held.values(), key=lambda stored: stored.clip.start_ns)
 
     def _mark_waiting(self, job: Job, now_ns: int) -> None:
         try:
@@ -296,22 +317,12 @@ class AlarmDesk:
         self._storage.unpin(job.row.dedup_key)
         self._checkpoint("unpinned")
         del self._jobs[job.row.id]
-        self._bus.ack(job.delivery)
+        self._settler.ack(job.delivery)
         self._checkpoint("acked")
 
     def _later(self, job: Job, delay_s: float) -> None:
-        self._drop(job, partial(self._bus.later, job.delivery, delay_s))
-
-    def _drop(self, job: Job, settle: Callable[[], None]) -> None:
         del self._jobs[job.row.id]
-        self._settle(settle)
-
-    def _settle(self, settle: Callable[[], None]) -> None:
-        try:
-            settle()
-        except AgentError as exc:
-            log.warning("message not settled yet: %s", exc, extra={"event": "settle_failed"})
-            self._unsettled.append(settle)
+        self._settler.later(job.delivery, delay_s)
 
     def _orderly(self, job: Job) -> None:
         """Forget the start of a step that ended for a known reason."""
@@ -331,8 +342,7 @@ class AlarmDesk:
     def _retry(self) -> None:
         """Once a second: settle what is owed, try whether the database takes writes again, record what waits."""
         self._retry_s = self._clock.monotonic_s() + RETRY_S
-        for _ in range(len(self._unsettled)):
-            self._settle(self._unsettled.popleft())
+        self._settler.retry()
         if self._trouble.database and self._writes():
             log.info("database is back", extra={"event": "database_up"})
             self._trouble.database = ""
@@ -354,5 +364,4 @@ class AlarmDesk:
         old = [held for held in self._inbox if now_s - held[1] > HOLD_S]
         for held in old:
             self._inbox.remove(held)
-            delivery, _ = held
-            self._settle(partial(self._bus.later, delivery, RETRY_DELAYS_S[2]))
+            self._settler.later(held[0], RETRY_DELAYS_S[2])

@@ -17,12 +17,13 @@ class Job:
     """An alarm in hand: its unacknowledged message and how far it is.
 
     Attributes:
+        delivery: none when the alarm was taken up from its row alone.
         taken_s: when the message was taken, monotonic.
         due_s: when it is looked at again.
         owed: the row's claim was to be given back and the database was away.
     """
 
-    delivery: Delivery
+    delivery: Delivery | None
     row: AlarmRow
     taken_s: float
     due_s: float = 0.0

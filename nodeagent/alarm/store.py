@@ -13,7 +13,7 @@ from sqlalchemy import Connection, CursorResult, Engine, Row, delete, insert, se
 from sqlalchemy.dialects import mysql, sqlite
 
 from nodeagent.alarm.merge import ZONE_MAX, Confirmation, Known, amend, known_from, reach_ns
-from nodeagent.alarm.states import Event, sources
+from nodeagent.alarm.states import OPEN, Event, sources
 from nodeagent.contract.alarm import AlarmMessage
 from nodeagent.infra.alarm_records import AlarmRow, PushRow, pushes_of, row_from
 from nodeagent.infra.database import reading, write
@@ -22,7 +22,7 @@ from nodeagent.infra.tables import alarm, alarm_key, alarm_slot, push_attempt
 #: Work on one alarm that was started so often without an end is not started again: it kills its worker.
 MAX_STARTS = 5
 #: Columns of a row whose step came to an orderly end.
-RELEASED: Final[dict[str, Any]] = {"claimed_by": None, "claimed_until_ns": 0, "starts": 0}
+RELEASED: Final[dict[str, Any]] = {"claimed_by": None, "starts": 0}
 #: Longest text kept in `state_reason` and `partial_reason`, characters.
 REASON_MAX = 500
 
@@ -144,9 +144,30 @@ class AlarmStore:
         query = (
             update(alarm)
             .where(alarm.c.id == alarm_id, alarm.c.claimed_by == self._worker)
-            .values(claimed_by=None, claimed_until_ns=0, starts=0 if orderly else alarm.c.starts)
+            .values(claimed_by=None, starts=0 if orderly else alarm.c.starts)
         )
         write(self._engine, "release", lambda connection: connection.execute(query))
+
+    def forgotten(self, now_ns: int, before_ns: int, limit: int) -> list[int]:
+        """Numbers of alarms that are not final and that nobody had in hand since `before_ns`, longest forgotten first.
+
+        They count as in hand from now on, so that no two workers get the same.
+        """
+
+        def take(connection: Connection) -> list[int]:
+            query = (
+                select(alarm.c.id)
+                .where(alarm.c.state.in_(list(OPEN)), alarm.c.claimed_until_ns < before_ns)
+                .order_by(alarm.c.claimed_until_ns, alarm.c.id)
+                .limit(limit)
+                .with_for_update()
+            )
+            found = list(connection.execute(query).scalars())
+            values = {"claimed_by": None, "claimed_until_ns": now_ns}
+            connection.execute(update(alarm).where(alarm.c.id.in_(found)).values(values))
+            return found
+
+        return write(self._engine, "forgotten", take)
 
     def replay_ready(self, row: AlarmRow, cutting: Cutting, push_body: str, now_ns: int) -> bool:
         """Keep what was cut and the body of its push, and give the row back; False when another worker was faster."""
@@ -217,6 +238,8 @@ def _record(connection: Connection, slot_id: int, message: AlarmMessage, now_ns:
         row = connection.execute(select(alarm).where(alarm.c.id == alarm_id).with_for_update()).one()
         known = amend(_known_of(row), known_from(message))
         values = {**_known_values(known), "messages": alarm.c.messages + 1}
+        if row.claimed_by is None:
+            values["claimed_until_ns"] = now_ns
         connection.execute(update(alarm).where(alarm.c.id == alarm_id).values(values))
     if not repeated:
         connection.execute(insert(alarm_key).values(dedup_key=message.dedup_key, alarm_id=alarm_id))
@@ -261,7 +284,7 @@ def _first_values(slot_id: int, message: AlarmMessage, now_ns: int) -> dict[str,
         "state_reason": "",
         "state_times": {"received": now_ns},
         "starts": 0,
-        "claimed_until_ns": 0,
+        "claimed_until_ns": now_ns,
         "partial": False,
         "partial_reason": "",
         "missing_ns": 0,

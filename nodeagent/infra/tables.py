@@ -93,6 +93,7 @@ alarm = Table(
     #: Times that cutting or pushing was started without coming to an orderly end since.
     Column("starts", Integer, nullable=False),
     Column("claimed_by", name_type(128)),
+    #: Wall clock until which the claim holds; without a claim, when somebody had the alarm in hand last.
     Column("claimed_until_ns", BigInteger, nullable=False),
     # What came of it.
     Column("replay_path", String(1000)),

@@ -10,11 +10,14 @@ import pytest
 from sqlalchemy import event, text
 
 from nodeagent.alarm import desk as desk_module
+from nodeagent.alarm.states import Event
+from nodeagent.alarm.store import AlarmStore
+from nodeagent.contract.ids import NS_PER_S as S
 from nodeagent.contract.states import State
 from nodeagent.infra.alarm_records import AlarmState, list_alarms
 from tests.support.alarm_world import SECRET, World, target
-from tests.support.alarms import add_clips, message
-from tests.support.receiver import PushReceiver
+from tests.support.alarms import T0, add_clips, message
+from tests.support.receiver import Answer, PushReceiver, answers
 
 
 @pytest.fixture
@@ -48,6 +51,7 @@ def test_a_database_that_only_answers_questions_is_away_until_it_takes_writes(
     monkeypatch.setattr(desk_module, "RETRY_S", 0.2)
     add_clips(world.storage, world.folder)
     database = ReadOnly(world)
+    world.desk.turn(0.01)
     database.on = True
     world.bus.put(message())
     with caplog.at_level("INFO"):
@@ -61,3 +65,40 @@ def test_a_database_that_only_answers_questions_is_away_until_it_takes_writes(
     assert world.row.state is AlarmState.PUSHED
     with world.engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM alarm_slot")).scalar() == 1
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["the message comes too", "the message is lost"])
+def test_an_alarm_whose_message_the_broker_lost_is_taken_up_from_its_row(
+    world: World, receiver: PushReceiver, kept: bool
+) -> None:
+    add_clips(world.storage, world.folder)
+    receiver.answer = answers([Answer(503)])
+    world.bus.put(message())
+    world.until(lambda: world.bus.delayed)
+    world.bus.lose()
+    world.desk = world.new_desk()
+    for _ in range(10):
+        world.desk.turn(0.01)
+    # It may be in a queue of delayed messages still: only after some minutes it is sure that it is in none.
+    assert (world.row.state, world.desk.in_hand) == (AlarmState.REPLAY_READY, 0)
+    with world.engine.begin() as connection:
+        connection.execute(text("UPDATE alarm SET claimed_until_ns = claimed_until_ns - 700000000000"))
+    world.desk = world.new_desk()
+    if kept:
+        world.bus.put(message())
+    world.until(lambda: world.row.state is AlarmState.PUSHED)
+    world.until(lambda: world.desk.in_hand == 0 and world.bus.empty)
+    assert [push.accepted for push in world.row.pushes] == [False, True]
+    assert len(receiver.keys) == 1
+
+
+def test_an_alarm_that_was_taken_up_is_not_taken_again_by_another_worker(world: World) -> None:
+    mine, other = (AlarmStore(world.engine, name) for name in ("node-1/alarm:0", "node-2/alarm:0"))
+    rows = [mine.record(message(zone=zone), T0).row for zone in "abc"]
+    assert mine.advance(rows[2], Event.GIVE_UP, T0)
+    assert mine.claim(rows[0].id, T0, T0 + 60 * S)
+    assert mine.forgotten(T0 + 60 * S, T0, 9) == []
+    assert mine.forgotten(T0 + 60 * S, T0 + 1, 9) == [rows[1].id]
+    assert other.forgotten(T0 + 61 * S, T0 + 60 * S, 9) == []
+    assert other.forgotten(T0 + 700 * S, T0 + 100 * S, 1) == [rows[0].id]
+    assert other.claim(rows[0].id, T0 + 700 * S, T0 + 760 * S)

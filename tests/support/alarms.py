@@ -130,6 +130,11 @@ class MemoryBus:
             self.held.pop(delivery.tag)
             self.put(delivery.message, delivery.attempt + 1)
 
+    def lose(self) -> None:
+        """As when the broker was rebuilt: nothing that was published is there any more."""
+        self._queue.clear()
+        self.held.clear()
+
     def get(self, _timeout_s: float) -> Delivery | None:
         if not self._queue:
             return None

@@ -1,0 +1,28 @@
+"""The clips of an alarm's window, kept from retention until the alarm is final."""
+
+from __future__ import annotations
+
+import logging
+
+from nodeagent.alarm.plan import ROUNDING_NS
+from nodeagent.alarm.steps import Checkpoint
+from nodeagent.contract.errors import StorageUnavailable
+from nodeagent.infra.alarm_records import AlarmRow
+from nodeagent.infra.storage import Storage, StoredClip
+
+log = logging.getLogger(__name__)
+
+
+def pin_window(storage: Storage, row: AlarmRow, checkpoint: Checkpoint) -> list[StoredClip]:
+    """What is there of the window by now, ordered, pinned where the disk allows it."""
+    # One rounding further: a clip that ends just with the window does not prove to reach it, the next one does.
+    found = storage.clips(row.camera_id, row.replay_from_ns, row.replay_to_ns + 2 * ROUNDING_NS)
+    held = {stored.clip: stored for stored in storage.pinned(row.dedup_key)}
+    try:
+        fresh = [stored for stored in found if stored.clip not in held]
+        held |= {stored.clip: stored for stored in storage.pin(fresh, row.dedup_key)}
+    except StorageUnavailable as exc:
+        log.warning("alarm %s: clips not pinned: %s", row.dedup_key, exc, extra={"event": "pin_failed"})
+        held = {stored.clip: stored for stored in found} | held
+    checkpoint("pinned")
+    return sorted(held.values(), key=lambda stored: stored.clip.start_ns)
