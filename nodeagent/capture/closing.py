@@ -13,6 +13,7 @@ before a reader can find it.
 from __future__ import annotations
 
 import logging
+from collections import deque
 
 from nodeagent.capture.journal import Closed, Journal
 from nodeagent.contract.clip import clip_file_name, part_file_name
@@ -20,15 +21,85 @@ from nodeagent.infra.files import rename_durably
 
 log = logging.getLogger(__name__)
 
+#: Clips that may wait for the state folder, about three hours of them: each holds a few kilobytes of memory.
+MAX_WAITING = 2000
+#: Clips that are closed in one go when the state folder can be written again: with their syncs about a second's work.
+AT_ONCE = 20
 
-def close_clip(closed: Closed, journal: Journal) -> None:
-    """Steps 2 and 3 for a clip whose file is complete and synced.
 
-    Raises:
-        OSError: a disk refused; before step 2 the clip counts as not closed, after it the next start finishes it.
+class Closer:
+    """Steps 2 and 3 for the clips of one camera, in their order; for one thread.
+
+    A state folder that refuses the record stops no recording: clips wait here in memory, on their disk as
+    `*.part.mp4`, and are closed when there is room again.  Killed meanwhile, the next start repairs them like any part.
+
+    Attributes:
+        journal: the camera's journal.
+        trouble: why clips wait, if some do.
     """
-    journal.close_clip(closed)
-    give_final_name(closed)
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.trouble = ""
+        self._waiting: deque[Closed] = deque()
+
+    @property
+    def last(self) -> Closed | None:
+        """The latest clip, whether it is closed or waits for that."""
+        return self._waiting[-1] if self._waiting else self.journal.last
+
+    def next_seq(self, epoch: int) -> int:
+        """The number that the next clip of this epoch gets."""
+        last = self.last
+        return last.task.clip_seq + 1 if last is not None and last.task.epoch == epoch else 0
+
+    def epoch_started_ns(self, epoch: int) -> int | None:
+        """Capture time of the epoch's first sample; None when no clip of it was finished yet."""
+        if self._waiting and self._waiting[-1].task.epoch == epoch:
+            return self._waiting[-1].task.epoch_started_ns
+        return self.journal.epoch_started_ns if self.journal.epoch == epoch else None
+
+    def close(self, closed: Closed) -> None:
+        """Close a clip whose file is complete and synced, after those that wait."""
+        self._waiting.append(closed)
+        if len(self._waiting) > MAX_WAITING:
+            oldest = self._waiting.popleft()
+            log.error("clip %s waits for the next start", oldest.task.clip_id, extra={"event": "clip_left_unfinished"})
+        self.settle()
+
+    def settle(self) -> None:
+        """Close clips that wait, as far as the state folder lets."""
+        for _ in range(min(AT_ONCE, len(self._waiting))):
+            closed = self._waiting[0]
+            try:
+                self._record(closed)
+            except OSError as exc:
+                self._say(f"state folder: {exc.strerror}; {len(self._waiting)} clips wait to be closed")
+                return
+            self._waiting.popleft()
+            try:
+                give_final_name(closed)
+            except OSError as exc:
+                # Its record is safe: the next start does it.
+                log.warning("clip %s: %s", closed.task.clip_id, exc.strerror, extra={"event": "clip_not_renamed"})
+        if not self._waiting:
+            self._say("")
+
+    def _record(self, closed: Closed) -> None:
+        journal, task = self.journal, closed.task
+        if journal.epoch < task.epoch:
+            journal.begin_epoch(task.epoch, task.epoch_started_ns)
+        journal.close_clip(closed)
+
+    def _say(self, trouble: str) -> None:
+        if bool(trouble) != bool(self.trouble):
+            log.log(
+                logging.WARNING if trouble else logging.INFO,
+                "%s",
+                trouble or "clips are closed again",
+                extra={"event": "closing_state"},
+            )
+        self.trouble = trouble
 
 
 def give_final_name(closed: Closed) -> bool:

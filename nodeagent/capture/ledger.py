@@ -38,18 +38,27 @@ class Ledger:
 
     def outage(self, reason: GapReason, detail: str, now_ns: int) -> None:
         """From now on nothing is recorded, for this reason, until a clip begins."""
-        if self._out and reason is not self._why[0] and now_ns - self.accounted_ns >= LEAST_GAP_NS:
+        if self._out and reason is not self._why[0]:
             # What has passed belongs to the reason before.
-            self.write(self.accounted_ns, now_ns, *self._why)
+            self.reach(now_ns)
         self._out = True
         self._why = (reason, detail)
 
     def begin(self, start_ns: int) -> None:
         """A clip begins: what lies before it is a gap."""
-        if start_ns - self.accounted_ns >= LEAST_GAP_NS:
-            self.write(self.accounted_ns, start_ns, *self._why)
+        self.reach(start_ns)
         self._out = False
         self._why = (GapReason.TIME_JUMP, "")
+
+    def reach(self, to_ns: int) -> None:
+        """What is not accounted for yet before `to_ns` is a gap, for the reason that holds."""
+        if to_ns - self.accounted_ns >= LEAST_GAP_NS:
+            self.write(self.accounted_ns, to_ns, *self._why)
+
+    def close(self, now_ns: int) -> None:
+        """The capture stops: an outage that is running has its reason now, and would be a restart's gap later."""
+        if self._out:
+            self.reach(now_ns)
 
     def end(self, end_ns: int) -> None:
         """A clip ended."""

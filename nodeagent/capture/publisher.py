@@ -28,7 +28,6 @@ class Publisher:
     """The thread of one camera.
 
     Attributes:
-        announced: clips confirmed by the broker since the start.
         trouble: why nothing can be announced now; empty when all is well.
     """
 
@@ -41,7 +40,8 @@ class Publisher:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
-        self.announced = 0
+        self._count_lock = threading.Lock()
+        self._announced = 0
         self.trouble = ""
 
     def start(self) -> None:
@@ -51,6 +51,12 @@ class Publisher:
     def wake(self) -> None:
         """A clip was closed."""
         self._wake.set()
+
+    def take_announced(self) -> int:
+        """Clips that the broker has confirmed since the last call."""
+        with self._count_lock:
+            taken, self._announced = self._announced, 0
+        return taken
 
     def drain(self, timeout_s: float) -> None:
         """Announce what can be announced within the time, then stop.  The rest waits in the journal."""
@@ -117,4 +123,5 @@ class Publisher:
             raise
         # Killed before the next line: announced twice, which readers deduplicate.
         self._journal.confirm(closed.key)
-        self.announced += 1
+        with self._count_lock:
+            self._announced += 1

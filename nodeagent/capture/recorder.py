@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import av
 
-from nodeagent.capture.closing import close_clip
-from nodeagent.capture.journal import Closed, Journal
+from nodeagent.capture.closing import Closer
+from nodeagent.capture.journal import Closed
 from nodeagent.capture.ledger import Ledger
 from nodeagent.capture.parameter_sets import Template
 from nodeagent.capture.part import Part
@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 
 #: A clip ends with its last frame, not at the next one's start, when the pause between them is longer than this, ns.
 PAUSE_NS = 2 * NS_PER_S
+#: A clip that has been written for this long, ns, shows that its disk takes what it is given: the file's head and the
+#: first fragments, of half a second each, are out.
+PROVEN_NS = NS_PER_S
 
 Problem = tuple[State, str]
 
@@ -51,7 +54,7 @@ class Books:
     """Where a camera's things are written."""
 
     storage: Storage
-    journal: Journal
+    closer: Closer
     ledger: Ledger
 
 
@@ -73,8 +76,8 @@ class Recorder:
         self._segmenter = Segmenter(camera.clip_ns)
         self._template: Template | None = None
         self._part: Part | None = None
-        last = books.journal.last
-        self._clip_seq = last.task.clip_seq + 1 if last is not None and last.task.epoch == epoch else 0
+        self._proven = False
+        last = books.closer.last
         self._samples.resume_after(last.last_frame_ns if last is not None else None)
         self.epoch = epoch
         self.counts = counts
@@ -119,10 +122,11 @@ class Recorder:
             # Stamps that stand still are spread by ticks, which may lead a little past the next key frame's.
             time_ns = max(time_ns, self._part.last_ns + 1 if self._part is not None else 0)
             self._at_key_frame(template, packet, time_ns)
-        part = self._part
-        if part is None:
-            return
-        size = packet.size
+        if self._part is not None:
+            self._write(self._part, packet, time_ns)
+
+    def _write(self, part: Part, packet: av.Packet[av.VideoStream], time_ns: int) -> None:
+        size, key = packet.size, packet.is_keyframe
         try:
             exact_ns = part.write(packet, time_ns)
         except StorageUnavailable as exc:
@@ -134,6 +138,8 @@ class Recorder:
                 self._lose(part, (State.BAD_STREAM, str(exc)))
             return
         self.counts["bytes"] += size
+        if part.last_ns - part.clip.start_ns >= PROVEN_NS:
+            self._prove(part)
         if exact_ns is not None:
             self._samples.feed(packet, exact_ns)
 
@@ -152,19 +158,27 @@ class Recorder:
         try:
             folder = self._books.storage.folder_for(clip.camera_id, start_ns)
             self._part = Part(folder, clip, stream)
-        except StorageUnavailable as exc:
-            self._set_problem(
-                State.STORAGE_MISSING if isinstance(exc, StorageMissing) else State.STORAGE_FULL, str(exc)
-            )
+        except StorageMissing as exc:
+            self._set_problem(State.STORAGE_MISSING, str(exc))
+            return
+        except (StorageUnavailable, OSError) as exc:
+            self._set_problem(State.STORAGE_FULL, str(exc))
             return
         except BadMedia as exc:
             self._set_problem(State.BAD_STREAM, str(exc))
             return
-        self._books.ledger.begin(start_ns)
+        self._proven = False
         self._segmenter.begin(start_ns)
         self._samples.begin_clip(stream.width, stream.height, self.epoch)
+
+    def _prove(self, part: Part) -> None:
+        """The open clip is on its disk; that its file could be opened says little, as FFmpeg makes it later."""
+        if self._proven:
+            return
+        self._proven = True
+        self._books.ledger.begin(part.clip.start_ns)
         if self.problem is not None:
-            log.info("camera %s records again", clip.camera_id, extra={"event": "recording_again"})
+            log.info("camera %s records again", part.clip.camera_id, extra={"event": "recording_again"})
             self.problem = None
 
     def _set_problem(self, state: State, detail: str) -> None:
@@ -184,51 +198,44 @@ class Recorder:
         end_ns = part.last_ns + self._timeline.step_ns
         if next_ns is not None and next_ns - part.last_ns <= PAUSE_NS:
             end_ns = next_ns
-        journal = self._books.journal
-        started_ns = self._epoch_started(samples.sample_ns, part.clip.start_ns)
         try:
             part.finish()
-            task = ClipTask(
-                node_id=self._camera.plan.node_id,
-                camera_id=part.clip.camera_id,
-                epoch=self.epoch,
-                epoch_started_ns=started_ns,
-                clip_seq=self._clip_seq,
-                start_ns=part.clip.start_ns,
-                duration_ns=end_ns - part.clip.start_ns,
-                sample_ns=samples.sample_ns,
-                sample_width=samples.width,
-                sample_height=samples.height,
-                ring=samples.ring,
-                closed_ns=self._clock.wall_ns(),
-            )
-            close_clip(Closed(task, part.path.parent, part.last_ns), journal)
-        except (StorageUnavailable, OSError) as exc:
+        except StorageUnavailable as exc:
             self._lose(part, (State.STORAGE_FULL, str(exc)))
             return
-        self._clip_seq += 1
+        closer = self._books.closer
+        started_ns = closer.epoch_started_ns(self.epoch)
+        if started_ns is None:
+            started_ns = samples.sample_ns[0] if samples.sample_ns else part.clip.start_ns
+        task = ClipTask(
+            node_id=self._camera.plan.node_id,
+            camera_id=part.clip.camera_id,
+            epoch=self.epoch,
+            epoch_started_ns=started_ns,
+            clip_seq=closer.next_seq(self.epoch),
+            start_ns=part.clip.start_ns,
+            duration_ns=end_ns - part.clip.start_ns,
+            sample_ns=samples.sample_ns,
+            sample_width=samples.width,
+            sample_height=samples.height,
+            ring=samples.ring,
+            closed_ns=self._clock.wall_ns(),
+        )
+        closer.close(Closed(task, part.path.parent, part.last_ns))
+        self._prove(part)
         self._books.ledger.end(end_ns)
         self.counts["clips_made"] += 1
 
-    def _epoch_started(self, sample_ns: tuple[int, ...], start_ns: int) -> int:
-        journal = self._books.journal
-        if journal.epoch == self.epoch and journal.epoch_started_ns is not None:
-            return journal.epoch_started_ns
-        started_ns = sample_ns[0] if sample_ns else start_ns
-        try:
-            journal.begin_epoch(self.epoch, started_ns)
-        except OSError as exc:
-            log.warning("journal: %s", exc.strerror, extra={"event": "journal_full"})
-        return started_ns
-
     def _lose(self, part: Part, problem: Problem) -> None:
-        """A clip cannot be written on: keep what of it is whole."""
+        """A clip cannot be written on: keep what of it is whole, and try another disk first for a while."""
         self._part = None
         part.abandon()
         self._samples.end_clip()
-        closed = salvage(part.path, part.clip, self._camera.plan, self._books.journal, self._clock.wall_ns())
+        if problem[0] is State.STORAGE_FULL:
+            self._books.storage.shun(part.path, part.last_ns)
+        closed = salvage(part.path, part.clip, self._camera.plan, self._books.closer, self._clock.wall_ns())
         if closed is not None:
-            self._clip_seq = closed.task.clip_seq + 1
+            self._books.ledger.begin(part.clip.start_ns)
             self._books.ledger.end(closed.task.end_ns)
             self.counts["clips_made"] += 1
             self.counts["repaired"] += 1
@@ -236,7 +243,8 @@ class Recorder:
         self._set_problem(*problem)
 
     def tick(self) -> None:
-        """Once a second or so: keep the account up to date while nothing is recorded."""
+        """Once a second or so: close clips that wait, and keep the account up to date while nothing is recorded."""
+        self._books.closer.settle()
         if self._part is None:
             self._books.ledger.tick(self._clock.wall_ns())
 

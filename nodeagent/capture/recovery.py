@@ -7,10 +7,11 @@ repaired clip differs from an ordinary one only in that its samples are not in t
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodeagent.capture.closing import close_clip, finish_renames
+from nodeagent.capture.closing import Closer, finish_renames
 from nodeagent.capture.fragments import truncate_to, wholeness
 from nodeagent.capture.journal import Closed, Journal
 from nodeagent.capture.ledger import Ledger
@@ -90,49 +91,50 @@ def repair(path: Path, clip: ClipId, plan: Plan, before: Before, closed_ns: int)
     return Closed(task, path.parent, times[-1])
 
 
-def before_of(clip: ClipId, journal: Journal) -> Before:
-    """What the journal knows of the time before a file that has no record."""
-    last = journal.last
-    same_epoch = last is not None and last.task.epoch == clip.epoch
+def before_of(clip: ClipId, closer: Closer) -> Before:
+    """What is known of the time before a file that has no record."""
+    last = closer.last
     return Before(
-        clip_seq=last.task.clip_seq + 1 if last is not None and same_epoch else 0,
-        epoch_started_ns=journal.epoch_started_ns if journal.epoch == clip.epoch else None,
+        clip_seq=closer.next_seq(clip.epoch),
+        epoch_started_ns=closer.epoch_started_ns(clip.epoch),
         last_frame_ns=last.last_frame_ns if last is not None and last.last_frame_ns < clip.start_ns else None,
     )
 
 
-def salvage(path: Path, clip: ClipId, plan: Plan, journal: Journal, closed_ns: int) -> Closed | None:
-    """Make a closed clip of an unfinished file; None when there is none.  A file without a picture in it is removed."""
+def salvage(path: Path, clip: ClipId, plan: Plan, closer: Closer, closed_ns: int) -> Closed | None:
+    """Make a clip of an unfinished file; None when that cannot be.  A file without a picture in it is removed."""
     try:
-        closed = repair(path, clip, plan, before_of(clip, journal), closed_ns)
+        closed = repair(path, clip, plan, before_of(clip, closer), closed_ns)
         if closed is None:
             path.unlink(missing_ok=True)
             return None
-        if journal.epoch < clip.epoch:
-            journal.begin_epoch(clip.epoch, closed.task.epoch_started_ns)
-        close_clip(closed, journal)
     except OSError as exc:
         log.warning("clip %s stays unfinished: %s", clip, exc.strerror, extra={"event": "repair_failed"})
         return None
+    closer.close(closed)
     return closed
 
 
-def recover(storage: Storage, plan: Plan, books: tuple[Journal, Ledger], camera_id: str, clock: Clock) -> int:
+def recover(storage: Storage, plan: Plan, books: tuple[Closer, Ledger], camera_id: str, clock: Clock) -> int:
     """Finish all that a killed predecessor of this camera left; returns how many clips were repaired."""
-    journal, ledger = books
-    finish_renames(journal)
+    closer, ledger = books
+    finish_renames(closer.journal)
     repaired = 0
     for clip, path in storage.parts(camera_id):
         try:
             changed_ns = path.stat().st_mtime_ns
-        except FileNotFoundError:
+        except OSError:
             continue
-        closed = salvage(path, clip, plan, journal, clock.wall_ns())
+        closed = salvage(path, clip, plan, closer, clock.wall_ns())
         if closed is not None:
             repaired += 1
+            # What lies before a clip is written when its first second is on the disk: it may be killed before that.
+            ledger.reach(clip.start_ns)
             ledger.end(closed.task.end_ns)
             log.info("clip %s: repaired, %.1f s", clip, closed.task.duration_ns / NS_PER_S, extra={"event": "repaired"})
-        elif not path.exists() and changed_ns > (from_ns := max(clip.start_ns, ledger.accounted_ns)):
+        elif not os.path.lexists(path) and changed_ns > max(clip.start_ns, ledger.accounted_ns):
+            ledger.reach(clip.start_ns)
+            from_ns = max(clip.start_ns, ledger.accounted_ns)
             ledger.write(from_ns, changed_ns, GapReason.LOST_TAIL, "the clip being written held no whole fragment")
     return repaired
 
@@ -144,10 +146,18 @@ def epoch_for(storage: Storage, journal: Journal, camera_id: str, wall_ns: int) 
     known = (
         parsed[0].epoch
         for folder in storage.hour_folders(camera_id)
-        for path in folder.iterdir()
-        if (parsed := parse_clip_name(path.name)) is not None
+        for name in _names(folder)
+        if (parsed := parse_clip_name(name)) is not None
     )
     return max(wall_ns // NS_PER_MS, max(known, default=0) + 1)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return [path.name for path in folder.iterdir()]
+    except OSError:
+        # A sick disk costs its word only: epochs are instants of the wall clock, so a new one is later without it too.
+        return []
 
 
 def _frame_times(path: Path, clip: ClipId) -> tuple[list[int], tuple[int, int]]:

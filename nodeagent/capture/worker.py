@@ -11,6 +11,7 @@ import logging
 import random
 from collections import Counter
 
+from nodeagent.capture.closing import Closer
 from nodeagent.capture.journal import Journal
 from nodeagent.capture.ledger import Ledger
 from nodeagent.capture.link import Link, Phase
@@ -61,8 +62,9 @@ def main(ctx: WorkerContext, camera_id: str) -> int:
     try:
         return Capture(ctx, spec, bus, wanted).run()
     except OSError as exc:
-        log.exception("camera %s: the state folder cannot be used", camera_id, extra={"event": "state_folder"})
-        ctx.cell.state(State.STORAGE_FULL, f"state folder: {exc.strerror}")
+        where = exc.filename or "state folder"
+        log.exception("camera %s: %s cannot be used", camera_id, where, extra={"event": "state_folder"})
+        ctx.cell.state(State.STORAGE_FULL, f"{where}: {exc.strerror}")
         return EXIT_FAILED
     finally:
         bus.close()
@@ -103,13 +105,14 @@ class Capture:
         ledger = Ledger(state_dir, camera_id, last_end_ns, ctx.clock.wall_ns())
         camera = plan_of(settings, spec)
         # The epoch of a part without a journal is adopted by the recovery, so it comes before the choice of one.
-        self._counts["repaired"] += recover(storage, camera.plan, (self._journal, ledger), camera_id, ctx.clock)
+        self._closer = Closer(self._journal)
+        self._counts["repaired"] += recover(storage, camera.plan, (self._closer, ledger), camera_id, ctx.clock)
         epoch = epoch_for(storage, self._journal, camera_id, ctx.clock.wall_ns())
         slots = max(2, round(settings.capture.ring_s * spec.sample_fps))
         self._samples = Samples(
             RingPlace(ctx.memory_dir, camera_id, slots), spec.sample_fps, spec.sample_width, self._counts
         )
-        books = Books(storage, self._journal, ledger)
+        books = Books(storage, self._closer, ledger)
         self._ledger = ledger
         self._recorder = Recorder(camera, books, self._samples, epoch, ctx.clock, self._counts)
         self._publisher = Publisher(bus, camera_id, self._journal, ctx.clock)
@@ -223,8 +226,7 @@ class Capture:
             if value:
                 cell.add(name, value)
         self._counts.clear()
-        announced, self._publisher.announced = self._publisher.announced, 0
-        cell.add("clips_announced", announced)
+        cell.add("clips_announced", self._publisher.take_announced())
         cell.set("clips_unconfirmed", self._journal.unconfirmed)
         if self._samples.last_ns:
             cell.set("last_sample_ns", self._samples.last_ns)
@@ -238,6 +240,7 @@ class Capture:
         rows = (
             (self._link.state, self._link.detail),
             self._recorder.problem or (State.CAPTURING, ""),
+            _trouble(State.STORAGE_FULL, self._closer.trouble),
             _trouble(State.BAD_STREAM, self._recorder.stream_trouble),
             _trouble(State.RING_FULL, self._samples.ring_trouble),
             _trouble(State.BUS_DOWN, self._publisher.trouble),
@@ -249,6 +252,7 @@ class Capture:
         self._ctx.cell.state(State.DRAINING)
         self._ctx.cell.beat(allow_s=REPAIR_ALLOW_S)
         self._recorder.close()
+        self._ledger.close(self._ctx.clock.wall_ns())
         if self._session is not None:
             self._session.close()
         self._publisher.drain(DRAIN_S)

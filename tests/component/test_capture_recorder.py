@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import subprocess
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
+from nodeagent.capture.closing import Closer
 from nodeagent.capture.journal import Journal
+from nodeagent.capture.ledger import Ledger
 from nodeagent.capture.recovery import epoch_for, recover, salvage
 from nodeagent.contract.clip import ClipTask
 from nodeagent.contract.ids import NS_PER_S
@@ -18,10 +20,11 @@ from nodeagent.contract.states import State
 from nodeagent.infra.clock import SystemClock
 from nodeagent.infra.gaps import GapReason, read_gaps
 from nodeagent.infra.settings.sections import PoolSettings
-from nodeagent.infra.storage import Storage, StoredClip, init_pool
+from nodeagent.infra.storage import StoredClip, init_pool
 from nodeagent.infra.video import clip_samples
 from nodeagent.ring.reader import RingReader
 from tests.support.capturing import CAMERA, Bench
+from tests.support.disks import mounted_tmpfs
 from tests.support.media import count_frames, make_video
 
 
@@ -114,7 +117,7 @@ def test_a_killed_recorder_leaves_a_part_that_becomes_a_clip_with_the_same_sampl
     whole = part.read_bytes()
     # A kill in the middle of a fragment: the last 100 bytes never reached the file.
     part.write_bytes(whole[:-100])
-    assert recover(bench.storage, bench.plan, (bench.journal, bench.ledger), CAMERA, SystemClock()) == 1
+    assert recover(bench.storage, bench.plan, (bench.closer, bench.ledger), CAMERA, SystemClock()) == 1
     task = bench.tasks()[-1]
     assert len(bench.tasks()) == done + 1
     assert (task.clip_id, task.clip_seq, task.epoch_started_ns) == (clip, done, bench.tasks()[0].sample_ns[0])
@@ -135,7 +138,7 @@ def test_a_part_without_a_whole_fragment_is_removed_and_counted_as_a_gap(tmp_pat
     part.write_bytes(part.read_bytes()[:500])
     bench.ledger.accounted_ns = clip.start_ns
     # The ledger takes the file's last change as the end of what was lost.
-    recovered = recover(bench.storage, bench.plan, (bench.journal, bench.ledger), CAMERA, SystemClock())
+    recovered = recover(bench.storage, bench.plan, (bench.closer, bench.ledger), CAMERA, SystemClock())
     assert recovered == 0
     assert not part.exists()
     assert bench.files() == []
@@ -148,7 +151,7 @@ def test_without_a_journal_the_epoch_comes_from_the_part_or_is_above_all_that_is
     lost = Journal(tmp_path / "new" / "a.jsonl")
     assert epoch_for(bench.storage, lost, CAMERA, wall_ns=5_000_000) == 8
     assert epoch_for(bench.storage, lost, CAMERA, wall_ns=20_000_000) == 20
-    recover(bench.storage, bench.plan, (lost, bench.ledger), CAMERA, SystemClock())
+    recover(bench.storage, bench.plan, (Closer(lost), bench.ledger), CAMERA, SystemClock())
     assert lost.last is not None
     assert (lost.epoch, lost.last.task.epoch) == (7, 7)
     assert lost.epoch_started_ns == lost.last.task.sample_ns[0]
@@ -160,55 +163,154 @@ def test_repairing_twice_gives_the_same(tmp_path: Path) -> None:
     bench.record(make_video(tmp_path / "a.mp4", seconds=4), close=False)
     ((clip, part),) = bench.storage.parts(CAMERA)
     part.write_bytes(part.read_bytes() + b"\x00\x00\x10\x00moof half")
-    first = salvage(part, clip, bench.plan, bench.journal, 5)
+    path = bench.state_dir / "journal" / f"{CAMERA}.jsonl"
+    before = path.read_bytes()
+    first = salvage(part, clip, bench.plan, bench.closer, 5)
     assert first is not None
     stored = bench.storage.find(clip)
     assert stored is not None
     # As if killed between the journal's record and the rename, with the record lost by a power cut.
     stored.path.rename(part)
-    again = salvage(part, clip, bench.plan, bench.journal, 5)
+    path.write_bytes(before)
+    again = salvage(part, clip, bench.plan, Closer(Journal(path)), 5)
     assert again is not None
     assert again.task.sample_ns == first.task.sample_ns
     assert again.task.duration_ns == first.task.duration_ns
 
 
-def test_a_full_disk_is_a_state_and_a_gap_and_recording_goes_on_when_there_is_room(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("NOT TESTED: a full disk needs the right to mount a tmpfs")
-    try:
-        _fill_the_disk(tmp_path, disk)
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+def a_disk(folder: Path, quota_gb: float = 100.0) -> PoolSettings:
+    init_pool(folder / "pool")
+    return PoolSettings(path=folder / "pool", reserve_gb=0, quota_gb=quota_gb)
 
 
-def _fill_the_disk(tmp_path: Path, disk: Path) -> None:
-    pool = PoolSettings(path=disk / "pool", reserve_gb=0)
-    init_pool(pool.path)
-    bench = Bench(tmp_path)
-    bench.recorder._books = type(bench.recorder._books)(Storage([pool]), bench.journal, bench.ledger)
-    bench.storage = Storage([pool])
-    video = make_video(tmp_path / "a.mp4", fps=25, gop=25, seconds=20, bit_rate=1_500_000)
-    bench.record(video, close=False)
-    assert bench.recorder.problem is not None
-    assert bench.recorder.problem[0] is State.STORAGE_FULL
-    made = bench.clips()
-    assert made
-    # Space comes back (retention): the next session records again, and the hole is in the ledger.
-    made[0].path.unlink()
-    later = make_video(tmp_path / "b.mp4", seconds=2)
-    bench.record(later)
-    assert bench.recorder.problem is None
-    assert GapReason.STORAGE_FULL in {gap.reason for gap in read_gaps(bench.state_dir, CAMERA, 0, 2**62)}
-    for clip in bench.clips():
-        assert count_frames(clip.path)
-    assert all(name.endswith(".mp4") and ".part." not in name for name in _names(disk))
+def events(caplog: pytest.LogCaptureFixture, name: str) -> int:
+    return sum(getattr(record, "event", "") == name for record in caplog.records)
+
+
+def assert_account_has_no_overlap(bench: Bench) -> None:
+    spans = sorted(
+        [(clip.clip.start_ns, clip.end_ns) for clip in bench.clips()]
+        + [(gap.from_ns, gap.to_ns) for gap in read_gaps(bench.state_dir, CAMERA, 0, 2**62)]
+    )
+    for (_, end), (start, _) in itertools.pairwise(spans):
+        # File names say milliseconds.
+        assert start >= end - 2_000_000
+
+
+def test_a_full_disk_is_a_state_and_a_gap_and_recording_goes_on_when_there_is_room(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    with mounted_tmpfs(tmp_path / "disk", "1500k") as disk:
+        bench = Bench(tmp_path)
+        bench.use_pools(a_disk(disk))
+        video = make_video(tmp_path / "a.mp4", fps=25, gop=25, seconds=20, bit_rate=1_500_000)
+        bench.record(video, close=False)
+        assert bench.recorder.problem is not None
+        assert bench.recorder.problem[0] is State.STORAGE_FULL
+        # Tried anew at each key frame, and told once.
+        assert (events(caplog, "not_recorded"), events(caplog, "recording_again")) == (1, 0)
+        assert len(read_gaps(bench.state_dir, CAMERA, 0, 2**62)) <= 1
+        made = bench.clips()
+        assert made
+        # Space comes back (retention): the next session records again, and the hole is in the ledger.
+        made[0].path.unlink()
+        bench.record(make_video(tmp_path / "b.mp4", seconds=2))
+        assert bench.recorder.problem is None
+        assert GapReason.STORAGE_FULL in {gap.reason for gap in read_gaps(bench.state_dir, CAMERA, 0, 2**62)}
+        for clip in bench.clips():
+            assert count_frames(clip.path)
+        assert all(name.endswith(".mp4") and ".part." not in name for name in _names(disk))
 
 
 def _names(disk: Path) -> list[str]:
     return [path.name for path in (disk / "pool" / "clips").rglob("*") if path.is_file()]
+
+
+def test_a_disk_that_fails_a_write_is_left_for_another(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    with mounted_tmpfs(tmp_path / "sick", "600k") as sick, mounted_tmpfs(tmp_path / "well", "20m") as well:
+        bench = Bench(tmp_path)
+        # As good as every hour is drawn for the first of them.
+        bench.use_pools(a_disk(sick, quota_gb=1e6), a_disk(well, quota_gb=1e-6))
+        bench.record(make_video(tmp_path / "a.mp4", fps=25, gop=25, seconds=20, bit_rate=1_500_000))
+        assert bench.recorder.problem is None
+        assert (events(caplog, "not_recorded"), events(caplog, "recording_again")) == (1, 1)
+        assert len([clip for clip in bench.clips() if clip.path.is_relative_to(well)]) >= 3
+        # Lost is what follows the last whole fragment, up to the next key frame.
+        assert sum(len(count_frames(clip.path)) for clip in bench.clips()) > 500 - 25 - 13
+        assert_account_has_no_overlap(bench)
+
+
+def fill(folder: Path) -> Path:
+    """Leave no byte on the disk of this folder; returns the file to remove."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as out:
+        for size in (4096, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    out.write(b"x" * size)
+    return filler
+
+
+def test_a_full_state_folder_delays_clips_and_loses_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    with mounted_tmpfs(tmp_path / "state", "64k"):
+        bench = Bench(tmp_path)
+        bench.record(make_video(tmp_path / "a.mp4", seconds=10))
+        filler = fill(bench.state_dir)
+        bench.record(make_video(tmp_path / "b.mp4", seconds=30), close=False)
+        bench.recorder.tick()
+        assert bench.storage.parts(CAMERA)
+        assert "state folder" in bench.closer.trouble
+        assert bench.recorder.problem is None
+        filler.unlink()
+        bench.recorder.tick()
+        # The open one is left.
+        assert len(bench.storage.parts(CAMERA)) == 1
+        bench.recorder.end_session(GapReason.SOURCE_ENDED, "")
+        assert (bench.closer.trouble, bench.storage.parts(CAMERA)) == ("", [])
+        assert events(caplog, "closing_state") == 2
+        tasks = bench.tasks()
+        assert [task.clip_seq for task in tasks] == list(range(len(tasks)))
+        assert [task.clip_id for task in tasks] == [clip.clip for clip in bench.clips()]
+        assert len({task.epoch_started_ns for task in tasks}) == 1
+        assert sum(len(count_frames(clip.path)) for clip in bench.clips()) == 400
+        assert_account_has_no_overlap(bench)
+
+
+def test_clips_that_wait_for_the_state_folder_survive_a_kill_in_their_order(tmp_path: Path) -> None:
+    with mounted_tmpfs(tmp_path / "state", "64k"):
+        bench = Bench(tmp_path)
+        filler = fill(bench.state_dir)
+        bench.record(make_video(tmp_path / "a.mp4", seconds=20), close=False)
+        parts = [clip for clip, _ in bench.storage.parts(CAMERA)]
+        assert len(parts) >= 3
+        filler.unlink()
+        # The next process: it knows what is on the disks, and nothing else.
+        bench.journal.close()
+        journal = Journal(bench.state_dir / "journal" / f"{CAMERA}.jsonl")
+        ledger = Ledger(bench.state_dir, CAMERA, None, parts[0].start_ns - NS_PER_S)
+        repaired = recover(bench.storage, bench.plan, (Closer(journal), ledger), CAMERA, SystemClock())
+        assert repaired >= len(parts) - 1
+        tasks = [closed.task for closed in journal.all_unconfirmed()]
+        assert [(task.clip_id, task.clip_seq) for task in tasks] == list(
+            zip(parts[:repaired], range(repaired), strict=True)
+        )
+        # What lies before the first of them is told too, though its own process had not written it yet.
+        gaps = read_gaps(bench.state_dir, CAMERA, 0, 2**62)
+        assert (gaps[0].from_ns, gaps[0].to_ns) == (parts[0].start_ns - NS_PER_S, parts[0].start_ns)
+
+
+def test_a_disk_that_does_not_answer_keeps_no_camera_from_starting(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    sick = PoolSettings(path=tmp_path / ("x" * 300), reserve_gb=0)
+    bench.use_pools(sick, a_disk(tmp_path / "well"))
+    assert recover(bench.storage, bench.plan, (bench.closer, bench.ledger), CAMERA, SystemClock()) == 0
+    assert epoch_for(bench.storage, bench.journal, CAMERA, wall_ns=20_000_000) == 20
+    bench.record(make_video(tmp_path / "a.mp4", seconds=3))
+    assert bench.recorder.problem is None
+    assert sum(len(count_frames(clip.path)) for clip in bench.clips()) == 30
 
 
 def test_a_disk_without_its_marker_is_never_written(tmp_path: Path) -> None:

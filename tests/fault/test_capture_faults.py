@@ -89,6 +89,16 @@ def test_a_dead_a_frozen_and_a_returning_source(tmp_path: Path, server: RtspServ
         assert_account_closes(capture)
 
 
+def test_an_outage_that_runs_when_the_capture_stops_is_told_with_its_reason(tmp_path: Path, redis_url: str) -> None:
+    # Nobody listens on this port.
+    with CaptureProcess(tmp_path, "rtsp://127.0.0.1:1/cam", redis_url) as capture:
+        eventually(lambda: capture.state is State.SOURCE_DOWN and capture.count("reconnects") >= 2, within_s=15)
+        assert capture.stop() == EXIT_OK
+        told = capture.gaps()
+        assert GapReason.SOURCE_DOWN in {gap.reason for gap in told}
+        assert sum(gap.duration_ns for gap in told) >= NS_PER_S // 10
+
+
 def test_wrong_password_no_video_and_the_right_one(tmp_path: Path, redis_url: str) -> None:
     need_rtsp()
     video = make_video(tmp_path / "source.mp4", seconds=10)

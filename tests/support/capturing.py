@@ -11,11 +11,12 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
 from nodeagent.capture import worker
+from nodeagent.capture.closing import Closer
 from nodeagent.capture.journal import Closed, Journal
 from nodeagent.capture.ledger import Ledger
 from nodeagent.capture.recorder import Books, Camera, Recorder
@@ -66,9 +67,15 @@ class Bench:
         self.journal = Journal(self.state_dir / "journal" / f"{CAMERA}.jsonl")
         self.ledger = Ledger(self.state_dir, CAMERA, None, SystemClock().wall_ns())
         self.samples = Samples(RingPlace(self.memory_dir, CAMERA, slots), sample_fps, sample_width, self.counts)
-        books = Books(self.storage, self.journal, self.ledger)
+        self.closer = Closer(self.journal)
+        books = Books(self.storage, self.closer, self.ledger)
         camera = Camera(CAMERA, 5 * NS_PER_S, self.plan)
         self.recorder = Recorder(camera, books, self.samples, 7, SystemClock(), self.counts)
+
+    def use_pools(self, *pools: PoolSettings) -> None:
+        """Record to these disks from now on."""
+        self.storage = Storage(pools)
+        self.recorder._books = replace(self.recorder._books, storage=self.storage)
 
     def record(self, path: Path, *, close: bool = True) -> Ended:
         """Feed a whole file as fast as it goes; returns how the source ended."""

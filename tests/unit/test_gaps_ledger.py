@@ -51,6 +51,19 @@ def test_a_long_gap_is_written_in_pieces(tmp_path: Path) -> None:
     assert Ledger(tmp_path, "cam", T, T + 200 * S).accounted_ns == T + 100 * S
 
 
+def test_an_outage_that_runs_when_the_capture_stops_keeps_its_reason(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, "cam", T, T)
+    ledger.outage(GapReason.AUTH_FAILED, "401", T)
+    ledger.close(T + 12 * S)
+    assert spans(tmp_path) == [(0, 12, "auth_failed")]
+    after = Ledger(tmp_path, "cam", T, T + 20 * S)
+    after.begin(T + 15 * S)
+    after.end(T + 20 * S)
+    # A clip was open to the end: there is no outage.
+    after.close(T + 21 * S)
+    assert spans(tmp_path) == [(0, 12, "auth_failed"), (12, 15, "restart")]
+
+
 def test_a_ledger_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "gaps").write_text("no folder")
     ledger = Ledger(tmp_path, "cam", T, T)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nodeagent.capture import journal as module
-from nodeagent.capture.closing import close_clip, finish_renames
+from nodeagent.capture.closing import Closer, finish_renames
 from nodeagent.capture.journal import Closed, Journal
 from nodeagent.contract.clip import ClipTask, RingRef, clip_file_name, part_file_name
 
@@ -162,5 +162,5 @@ def test_a_clip_is_renamed_once_wherever_the_kill_was(tmp_path: Path) -> None:
     assert not part.exists()
     other = closed(1, tmp_path)
     (tmp_path / part_file_name(other.task.clip_id)).write_bytes(b"next")
-    close_clip(other, journal)
+    Closer(journal).close(other)
     assert sorted(p.suffix for p in tmp_path.iterdir()) == [".jsonl", ".mp4", ".mp4"]
