@@ -15,16 +15,17 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from nodeagent import __version__
-from nodeagent.cli.config_option import config_option, read_or_exit
+from nodeagent.cli.config_option import config_option, print_faults
 from nodeagent.cli.exits import ExitCode
 from nodeagent.cli.status_draw import draw
 from nodeagent.cli.status_reload import restart_line, with_reload
 from nodeagent.cli.status_view import status_view
-from nodeagent.contract.errors import AgentError
+from nodeagent.contract.errors import AgentError, ConfigError
 from nodeagent.contract.report import NodeReport
 from nodeagent.infra.board import Board
 from nodeagent.infra.clock import Clock, SystemClock
 from nodeagent.infra.incarnation import live_board_path
+from nodeagent.infra.settings.loader import load_settings, state_dir_of
 from nodeagent.supervisor.reload_note import read_note
 
 #: Seconds between two pages of `--watch`.
@@ -40,14 +41,16 @@ WATCH_WINDOW = 10
 def status(config: Path, watch: bool, as_json: bool) -> None:
     """Show what runs and what needs a person: problems first, healthy cameras in one line.
 
-    Exit code: 0 all well, 1 problems exist, 2 faulty configuration or usage, 3 no agent is running.
+    Exit code: 0 all well, 1 problems exist, 2 faulty configuration (its faults and what runs are shown) or usage, 3 no
+    agent is running.
     """
     if watch and as_json:
         raise click.UsageError("--watch and --json exclude each other")
-    settings = read_or_exit(config)
-    state_dir, zone, clock = settings.node.state_dir, ZoneInfo(settings.site.time_zone), SystemClock()
+    state_dir, zone, sound = _place(config)
+    clock = SystemClock()
     if watch:
-        sys.exit(_watch(state_dir, zone, clock))
+        code = _watch(state_dir, zone, clock)
+        sys.exit(code if sound else ExitCode.USAGE)
     report = _report(state_dir, clock)
     now_ns = clock.wall_ns()
     note = read_note(state_dir)
@@ -57,7 +60,24 @@ def status(config: Path, watch: bool, as_json: bool) -> None:
         click.echo(json.dumps(report.model_dump(mode="json") | {"reload": reload}, indent=2))
     else:
         Console().print(draw(report, view, zone, now_ns, "since the node's start", restart_line(note)))
-    sys.exit(ExitCode.PROBLEMS if view.problems else ExitCode.OK)
+    code = ExitCode.PROBLEMS if view.problems else ExitCode.OK
+    sys.exit(code if sound else ExitCode.USAGE)
+
+
+def _place(config: Path) -> tuple[Path, ZoneInfo, bool]:
+    """State folder, time zone, and whether the file is sound: a faulty one does not hide the agent that still runs."""
+    try:
+        settings = load_settings(config)
+    except ConfigError as exc:
+        print_faults(config, exc)
+        state_dir = state_dir_of(config)
+        try:
+            if state_dir is not None and live_board_path(state_dir) is not None:
+                return state_dir, ZoneInfo("UTC"), False
+        except (AgentError, OSError) as hidden:
+            click.echo(f"the agent on {state_dir} cannot be seen: {hidden}", err=True)
+        sys.exit(ExitCode.USAGE)
+    return settings.node.state_dir, ZoneInfo(settings.site.time_zone), True
 
 
 def _report(state_dir: Path, clock: Clock) -> NodeReport:

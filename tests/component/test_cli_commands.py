@@ -256,6 +256,15 @@ def test_status_shows_a_problem_with_cause_and_hint(config: Path, board: Board) 
         assert part in result.output
 
 
+def test_a_file_that_is_faulty_by_now_does_not_hide_the_agent_that_runs(config: Path, board: Board) -> None:
+    child(board, "capture:gate", State.AUTH_FAILED)
+    config.write_text(config.read_text().replace("[[cameras]]", "[[camera]]", 1) + "\n[sit]\n")
+    result = nodeagent("status", "-c", config)
+    assert result.exit_code == 2
+    for part in ("sit: unknown", "capture:gate", "auth_failed"):
+        assert part in result.output
+
+
 def test_status_as_json_is_the_report(config: Path, board: Board) -> None:
     child(board, "capture:gate", State.AUTH_FAILED)
     result = nodeagent("status", "-c", config, "--json")

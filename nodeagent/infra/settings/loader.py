@@ -12,7 +12,7 @@ from nodeagent.contract.errors import ConfigError, Fault
 from nodeagent.contract.url import meant_as_rtsp
 from nodeagent.infra.settings.crosscheck import cross_faults
 from nodeagent.infra.settings.faults import faults_of
-from nodeagent.infra.settings.sections import Settings
+from nodeagent.infra.settings.sections import NodeSettings, Settings
 
 #: Dotted patterns of the fields that hold a path, with `[]` for a list's index.
 PATH_FIELDS: Final = frozenset({"node.state_dir", "pool[].path", "models[].file", "alarm.evidence_dir"})
@@ -53,6 +53,24 @@ def parse_settings(text: str, path: Path) -> Settings:
     if faults:
         raise ConfigError(faults)
     return settings
+
+
+def state_dir_of(path: Path) -> Path | None:
+    """The state folder that a file names, however faulty the rest of it is; None when it is no TOML.
+
+    For looking at an agent that runs on what the file said before.
+    """
+    try:
+        doc = tomli.loads(path.read_bytes().decode("utf-8-sig"))
+    except (OSError, ValueError):
+        return None
+    node = doc.get("node")
+    named = node.get("state_dir") if isinstance(node, dict) else None
+    return (
+        path.resolve().parent / Path(named).expanduser()
+        if isinstance(named, str)
+        else NodeSettings.model_fields["state_dir"].default
+    )
 
 
 def _absolute(node: Any, base: Path, where: str = "") -> None:
