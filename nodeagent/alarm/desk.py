@@ -10,6 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
 
 from nodeagent.alarm.hand import Job, Trouble, retry_after_s
 from nodeagent.alarm.merge import check
@@ -58,6 +59,8 @@ SWEEP_FULL_S = 10.0
 SWEEP_MAX = 64
 #: Messages taken in one turn of the loop.
 TURN = 32
+#: A step that still runs this long after its claim expired hangs, seconds: no statement or request takes longer.
+STUCK_S = 60.0
 #: The loop's next beat may take so long, seconds: a statement that waits for the database, a confirm of the broker.
 STEP_S = 40.0
 
@@ -107,7 +110,7 @@ class AlarmDesk:
 
     def turn(self, timeout_s: float) -> None:
         """Take what is there, move every alarm that can move, show the state."""
-        self._cell.beat(allow_s=STEP_S)
+        self._beat()
         now_s = self._clock.monotonic_s()
         if now_s >= self._retry_s:
             self._retry()
@@ -122,6 +125,13 @@ class AlarmDesk:
             self._move(job)
         self.show()
 
+    def _beat(self) -> None:
+        """Beat unless a step hangs: then the supervisor ends this worker, and the step's start stays counted."""
+        limit_s = self._work.limit_s + STUCK_S
+        now_s = self._clock.monotonic_s()
+        if all(job.work is None or job.began_s is None or now_s - job.began_s < limit_s for job in self._jobs.values()):
+            self._cell.beat(allow_s=STEP_S)
+
     def drain(self, until_s: float) -> None:
         """Let running steps end, without taking anything more; what is left is given back by closing the bus."""
         self._cutters.shutdown(wait=False)
@@ -133,7 +143,7 @@ class AlarmDesk:
             left_s = until_s - self._clock.monotonic_s()
             if left_s <= 0:
                 return
-            self._cell.beat(allow_s=STEP_S)
+            self._beat()
             wait([job.work for job in busy if job.work is not None], min(left_s, LOOK_S), FIRST_COMPLETED)
             for job in busy:
                 self._move(job, draining=True)
@@ -152,7 +162,7 @@ class AlarmDesk:
                 return
             timeout_s = 0.0
             self._cell.add("received")
-            self._cell.beat(allow_s=STEP_S)
+            self._beat()
             if not self._accept(delivery, self._clock.monotonic_s()):
                 return
 
@@ -238,7 +248,7 @@ class AlarmDesk:
         elif self._trouble.database:
             job.due_s = now_s + RETRY_S
         elif job.row.state is AlarmState.REPLAY_READY:
-            job.work = self._pushers.submit(self._work.push, job.row.id, job.owed)
+            self._submit(self._pushers, job, partial(self._work.push, job.row.id, job.owed))
         else:
             self._look(job, now_s)
 
@@ -253,7 +263,15 @@ class AlarmDesk:
         if isinstance(decide(map(piece_of, clips), window, now_ns, self._patience_ns), Wait):
             return
         name = self.camera_names.get(row.camera_id, "")
-        job.work = self._cutters.submit(self._work.cut, row.id, clips, name, job.owed)
+        self._submit(self._cutters, job, partial(self._work.cut, row.id, clips, name, job.owed))
+
+    def _submit(self, pool: ThreadPoolExecutor, job: Job, step: Callable[[], Done]) -> None:
+        def timed() -> Done:
+            job.began_s = self._clock.monotonic_s()
+            return step()
+
+        job.began_s = None
+        job.work = pool.submit(timed)
 
     def _mark_waiting(self, job: Job, now_ns: int) -> None:
         try:

@@ -20,6 +20,8 @@ class Job:
         delivery: none when the alarm was taken up from its row alone.
         taken_s: when the message was taken, monotonic.
         due_s: when it is looked at again.
+        work: the step that it has in one of the pools.
+        began_s: when a thread began with that step, monotonic; none while the step waits for a thread.
         owed: the row's claim was to be given back and the database was away.
     """
 
@@ -28,6 +30,7 @@ class Job:
     taken_s: float
     due_s: float = 0.0
     work: Future[Done] | None = None
+    began_s: float | None = None
     owed: bool = False
 
 

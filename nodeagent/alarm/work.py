@@ -79,6 +79,11 @@ class AlarmWork:
         self._clock = clock
         self._checkpoint = checkpoint
 
+    @property
+    def limit_s(self) -> float:
+        """Seconds after which no claim of a step that began holds any more."""
+        return CLAIM_S + sum(target.timeout_s for target in self._targets)
+
     def cut(self, alarm_id: int, clips: Sequence[StoredClip], camera_name: str, owed: bool) -> Done:
         """Make replay and snapshot of these clips and keep what the push will say.
 
@@ -96,8 +101,7 @@ class AlarmWork:
 
     def push(self, alarm_id: int, owed: bool) -> Done:
         """Ask every target that has not accepted yet, in turn."""
-        limit_s = CLAIM_S + sum(target.timeout_s for target in self._targets)
-        taken = self._take(alarm_id, Event.ACCEPTED, limit_s, owed)
+        taken = self._take(alarm_id, Event.ACCEPTED, self.limit_s, owed)
         if isinstance(taken, Done):
             return taken
         self._checkpoint("push_claimed")

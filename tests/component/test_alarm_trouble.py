@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,12 @@ import pytest
 from sqlalchemy import event, text
 
 from nodeagent.alarm import desk as desk_module
-from nodeagent.alarm.states import Event
-from nodeagent.alarm.store import AlarmStore
-from nodeagent.contract.ids import NS_PER_S as S
+from nodeagent.alarm.work import Done
+from nodeagent.contract.errors import Unavailable
 from nodeagent.contract.states import State
 from nodeagent.infra.alarm_records import AlarmState, list_alarms
 from tests.support.alarm_world import SECRET, World, target
-from tests.support.alarms import T0, add_clips, message
+from tests.support.alarms import add_clips, message
 from tests.support.receiver import Answer, PushReceiver, answers
 
 
@@ -92,13 +92,29 @@ def test_an_alarm_whose_message_the_broker_lost_is_taken_up_from_its_row(
     assert len(receiver.keys) == 1
 
 
-def test_an_alarm_that_was_taken_up_is_not_taken_again_by_another_worker(world: World) -> None:
-    mine, other = (AlarmStore(world.engine, name) for name in ("node-1/alarm:0", "node-2/alarm:0"))
-    rows = [mine.record(message(zone=zone), T0).row for zone in "abc"]
-    assert mine.advance(rows[2], Event.GIVE_UP, T0)
-    assert mine.claim(rows[0].id, T0, T0 + 60 * S)
-    assert mine.forgotten(T0 + 60 * S, T0, 9) == []
-    assert mine.forgotten(T0 + 60 * S, T0 + 1, 9) == [rows[1].id]
-    assert other.forgotten(T0 + 61 * S, T0 + 60 * S, 9) == []
-    assert other.forgotten(T0 + 700 * S, T0 + 100 * S, 1) == [rows[0].id]
-    assert other.claim(rows[0].id, T0 + 700 * S, T0 + 760 * S)
+def test_a_worker_whose_step_hangs_stops_beating_so_that_it_is_ended(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    def hang(*_given: object) -> Done:
+        began.set()
+        go_on.wait(60)
+        raise Unavailable("at last")
+
+    beats: list[float] = []
+    monkeypatch.setattr(world.ctx.cell, "beat", lambda allow_s: beats.append(allow_s))
+    monkeypatch.setattr(world.desk._work, "cut", hang)
+    world.bus.put(message())
+    world.until(began.is_set)
+    beats.clear()
+    world.desk.turn(0.01)
+    assert beats
+    monkeypatch.setattr(desk_module, "STUCK_S", -world.desk._work.limit_s)
+    world.bus.put(message(zone="another"))
+    beats.clear()
+    for _ in range(3):
+        world.desk.turn(0.01)
+    assert beats == []
+    go_on.set()
+    world.until(lambda: beats)

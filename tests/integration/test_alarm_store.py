@@ -132,6 +132,18 @@ def test_a_state_only_moves_along_the_table(engine: Engine) -> None:
     assert steps == {"received": T0, "waiting": T0 + 1, "replay_ready": T0 + 2, "pushed": T0 + 4}
 
 
+def test_an_alarm_that_was_taken_up_is_not_taken_again_by_another_worker(engine: Engine) -> None:
+    mine, other = (AlarmStore(engine, name) for name in ("node-1/alarm:0", "node-2/alarm:0"))
+    rows = [mine.record(message(zone=zone), T0).row for zone in "abc"]
+    assert mine.advance(rows[2], Event.GIVE_UP, T0)
+    assert mine.claim(rows[0].id, T0, T0 + 60 * S)
+    assert mine.forgotten(T0 + 60 * S, T0, 9) == []
+    assert mine.forgotten(T0 + 60 * S, T0 + 1, 9) == [rows[1].id]
+    assert other.forgotten(T0 + 61 * S, T0 + 60 * S, 9) == []
+    assert other.forgotten(T0 + 700 * S, T0 + 100 * S, 1) == [rows[0].id]
+    assert other.claim(rows[0].id, T0 + 700 * S, T0 + 760 * S)
+
+
 def test_reads_of_the_cli(engine: Engine) -> None:
     store = AlarmStore(engine, "w")
     old = store.record(message(), T0).row
