@@ -30,6 +30,7 @@ from nodeagent.infra.worker import EXIT_FAILED, EXIT_FATAL, EXIT_OK, WorkerConte
 from nodeagent.judge import late
 from nodeagent.judge.camera import CameraJudge
 from nodeagent.judge.evidence import Author
+from nodeagent.judge.leavers import Leavers
 from nodeagent.judge.reorder import ServedClock
 from nodeagent.judge.shard import Batch, Shard
 from nodeagent.judge.snapshot import unpack
@@ -94,6 +95,7 @@ class JudgeWorker:
         self._wanted = WantedFile(ctx.wanted_path)
         self._wanted_at_s = 0.0
         self._served = ServedClock()
+        self._leavers = Leavers()
         self._queue = detections_queue(ctx.settings.node.node_id, number)
         self._prefetch = 0
         #: Cameras whose newest snapshot is on disk only.
@@ -121,6 +123,7 @@ class JudgeWorker:
                 return EXIT_FAILED
             took = self._round()
             self._pay_redis()
+            self._unbind_leaver()
             self._show_state()
         return EXIT_OK
 
@@ -169,6 +172,9 @@ class JudgeWorker:
         except DecodeError as exc:
             self._put_aside(delivery, exc.why)
             return
+        if delivery.key not in self._shard.specs:
+            # This node does not serve it, but it is bound here.
+            self._leavers.note(delivery.key, self._ctx.clock.monotonic_s())
         self._shard.take(clip, delivery, served_s, batch)
 
     def _put_aside(self, delivery: Delivery, why: str) -> None:
@@ -306,7 +312,34 @@ class JudgeWorker:
         shards = self._ctx.settings.judge.shards
         mine = [cam for cam in self._wanted.current.cameras if shard_of(cam.camera_id, shards) == self._number]
         self._ctx.cell.set("cameras", len(mine))
+        ids = {spec.camera_id for spec in mine}
+        self._leavers.forget(ids)
+        for camera_id in sorted(set(self._shard.specs) - ids):
+            self._leavers.note(camera_id, now_s)
         self._carry_out(self._shard.want(mine))
+
+    def _unbind_leaver(self) -> None:
+        """Have the broker route nothing of a camera here that left long enough ago; one a turn."""
+        camera_id = self._leavers.due(self._ctx.clock.monotonic_s())
+        if camera_id is None or not self._bus.connected:
+            return
+        if not self._wants(camera_id):
+            self._ctx.cell.beat(allow_s=STEP_S)
+            try:
+                self._bus.unbind_camera(camera_id)
+            except Unavailable as exc:
+                log.debug("judge: unbind: %s", exc)
+                return
+            log.info("%s: not served here any more; unbound", camera_id, extra={"event": "camera_unbound"})
+            # It may have come back, and its capture have bound it, right before: it was wanted then, which shows now.
+            if self._wants(camera_id):
+                self._insist(lambda: self._bus.bind_camera(camera_id), "bind a camera that came back")
+        self._leavers.forget([camera_id])
+
+    def _wants(self, camera_id: str) -> bool:
+        """Whether this node wants the camera, by what is written now."""
+        self._follow_wanted(at_once=True)
+        return self._wanted.current.camera(camera_id) is not None
 
     def _load(self, spec: CameraSpec) -> CameraJudge:
         settings = self._ctx.settings
