@@ -37,6 +37,7 @@ class State(StrEnum):
     # Models.
     LOADING_MODEL = "loading_model"
     BAD_MODEL = "bad_model"
+    ANALYSIS_FAILING = "analysis_failing"
     # What the supervisor sees from outside.
     HANGING = "hanging"
 
@@ -82,5 +83,8 @@ MEANING: dict[State, Meaning] = {
     State.PUSH_FAILING: Meaning(True, "the push target refuses or does not answer: check [[push]] url and its server"),
     State.LOADING_MODEL: Meaning(False),
     State.BAD_MODEL: Meaning(True, "the model cannot serve: see the detail, correct the model's TOML or file"),
+    State.ANALYSIS_FAILING: Meaning(
+        True, "clips are recorded but not analysed: see the detail; check the model, free memory and the pool's disk"
+    ),
     State.HANGING: Meaning(True, "the work loop stands still: it is being restarted; its traceback is in the log"),
 }

@@ -215,4 +215,6 @@ class Pipeline:
             return State.BUS_DOWN, self._publisher.trouble
         if not self._bus.connected:
             return State.BUS_DOWN, "the broker does not answer"
+        if fault := self._publisher.outcomes.fault(self._ctx.clock.monotonic_s()):
+            return State.ANALYSIS_FAILING, fault
         return State.RUNNING, ""

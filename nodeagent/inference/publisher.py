@@ -16,6 +16,7 @@ from nodeagent.contract.clip import ClipTask
 from nodeagent.contract.codec import Message, encode_detections
 from nodeagent.contract.detections import DETECTION_DTYPE, ClipDetections, DetectionsHeader, Rows
 from nodeagent.contract.errors import Refused, Unavailable
+from nodeagent.inference.outcomes import Outcomes
 from nodeagent.inference.tries import Tries
 from nodeagent.inference.work import Alien, Cancelled, Channel, Ended, Inferred, Last, Tally
 from nodeagent.infra.bus.port import Bus
@@ -71,6 +72,7 @@ class Publisher:
         alive_s: monotonic time of its last step.
         trouble: why the broker does not take results; empty when it does.
         newest_ns: capture time at which the newest published clip ends, UTC ns; 0: none was.
+        outcomes: which cameras' clips come back unknown.
         done: it will not publish anything more.
         crashed: it ended by an error that nobody foresaw; the worker must start anew.
     """
@@ -86,6 +88,7 @@ class Publisher:
         self.alive_s = clock.monotonic_s()
         self.trouble = ""
         self.newest_ns = 0
+        self.outcomes = Outcomes()
         self.done = threading.Event()
         self.crashed = False
 
@@ -131,11 +134,21 @@ class Publisher:
             self._bus.ack(delivery)
         self._tries.conclude(task.clip_id)
         self._count(found)
-        if ended.reason:
-            log.warning(
-                "clip %s: unknown: %s", task.clip_id, ended.reason,
-                extra={"event": "clip_unknown", "camera": task.camera_id, "clip": str(task.clip_id)},
-            )  # fmt: skip
+        self._note(ended)
+
+    def _note(self, ended: Ended) -> None:
+        """Follow the camera's outcomes; one line when they change, however many clips it concerns."""
+        task, reason = ended.job.task, ended.reason
+        about = {"camera": task.camera_id, "clip": str(task.clip_id)}
+        if not reason:
+            # A clip without samples says nothing of whether samples can be looked at.
+            if ended.sample_ns and (clips := self.outcomes.known(task.camera_id)):
+                log.info(
+                    "%s: clips are analysed again; unknown before: %d", task.camera_id, clips,
+                    extra={"event": "clips_known"} | about,
+                )  # fmt: skip
+        elif self.outcomes.unknown(task.camera_id, reason, self._clock.monotonic_s()):
+            log.warning("clip %s: unknown: %s", task.clip_id, reason, extra={"event": "clip_unknown"} | about)
 
     def _offer(self, task: ClipTask, message: Message) -> None:
         try:

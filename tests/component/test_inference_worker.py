@@ -21,6 +21,7 @@ from nodeagent.contract.states import State
 from nodeagent.inference import worker
 from nodeagent.inference.intake import PREFETCH
 from nodeagent.inference.model import load_models
+from nodeagent.inference.outcomes import FAULT_CLIPS
 from nodeagent.inference.tries import TRIES_MAX, Tries
 from nodeagent.infra.bus.port import Delivery
 from nodeagent.infra.wanted import Wanted, write_wanted
@@ -160,7 +161,7 @@ def test_an_alien_message_is_put_aside_with_its_reason(bench: Bench) -> None:
     eventually(lambda: bench.ctx.cell.get("refused") == 1)
 
 
-def test_a_clip_that_was_tried_too_often_is_told_and_put_aside(bench: Bench) -> None:
+def test_a_clip_that_keeps_ending_its_worker_is_told_and_put_aside(bench: Bench) -> None:
     task = in_ring(bench)
     earlier = Tries(bench.ctx.settings.node.state_dir / "inference", threading.Event(), 0)
     for _ in range(TRIES_MAX):
@@ -267,17 +268,32 @@ def test_the_loop_beats_and_ring_memory_goes_back(bench: Bench, monkeypatch: pyt
         eventually(lambda: str(path) not in maps.read_text())
 
 
-def test_an_engine_that_fails_means_unknown(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_fails_means_unknown(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def broken(*_: object) -> None:
         raise BadModel("m.onnx: the engine could not run it: out of memory")
 
-    monkeypatch.setattr("nodeagent.inference.onnx_engine.OnnxEngine.infer", broken)
+    caplog.set_level(logging.INFO)
+    cell = bench.ctx.cell
     with bench.running() as code:
+        with monkeypatch.context() as patch:
+            patch.setattr("nodeagent.inference.onnx_engine.OnnxEngine.infer", broken)
+            for number in range(FAULT_CLIPS):
+                assert cell.current_state is not State.ANALYSIS_FAILING
+                bench.offer(in_ring(bench))
+                settled(bench, number + 1)
+            eventually(lambda: cell.current_state is State.ANALYSIS_FAILING)
+            row = cell.row(time.monotonic())
+            assert row is not None
+            assert row.detail == "cam1: m.onnx: the engine could not run it: out of memory"
         bench.offer(in_ring(bench))
-        bench.offer(in_ring(bench))
-        settled(bench, 2)
-    assert [one.header.outcome for one in bench.bus.published] == ["unknown", "unknown"]
+        settled(bench, FAULT_CLIPS + 1)
+        eventually(lambda: cell.current_state is State.RUNNING)
+    assert [one.header.outcome for one in bench.bus.published] == ["unknown"] * FAULT_CLIPS + ["ok"]
     assert "out of memory" in bench.bus.published[0].header.reason
+    events = [getattr(record, "event", "") for record in caplog.records]
+    assert events == ["clip_unknown", "clips_known"]
     assert code == [0]
 
 
