@@ -37,6 +37,12 @@ ORT_ERRORS: tuple[type[Exception], ...] = (
 LOG_ERRORS_ONLY = 3
 #: Characters of the library's own words that are passed on.
 WORDS_MAX = 160
+#: Largest offset (cells) and largest log of a side (cells) of a raw YOLOX head: measured 4 on any picture, where the
+#: decoded one has hundreds of pixels.  A side of e^10 cells is wider than any picture.
+YOLOX_OFFSET_MAX = 100.0
+YOLOX_LOG_MAX = 10.0
+#: Largest number among boxes in 0..1, with room for one that hangs over; boxes in pixels reach to the input's far side.
+UNIT_BOX_MAX = 2.0
 FLOAT_NCHW = "tensor(float)"
 BYTE_NHWC = "tensor(uint8)"
 
@@ -124,6 +130,7 @@ class OnnxEngine:
         Raises:
             BadModel: another head, another number of labels, or scores that are no scores.
         """
+        # A head says a box for every place, whatever is in the picture: grey shows their scale as well as any other.
         # Two samples where any number is allowed: a head exported for one says so here and not in the first clip.
         model, count = self._model, self._batch or 2
         grey = np.full((count, model.input.height, model.input.width, 3), model.input.pad, np.uint8)
@@ -186,6 +193,9 @@ def _check_yolov8(model: ModelDescription, out: Numbers) -> Numbers:
             f"an output of [b, 4 + {len(model.labels)} labels, n]",
             f"{list(out.shape)}, which is {rows - 4} labels",
         )
+    if (largest := out[:, :4].max()) <= UNIT_BOX_MAX:
+        expected = "boxes in pixels of the input"
+        raise _wrong(model, "output.layout", expected, f"none above {largest:.3g}: boxes are not in pixels")
     return out[:, 4:]
 
 
@@ -197,6 +207,10 @@ def _check_yolox(model: ModelDescription, out: Numbers) -> Numbers:
     if length != model.row_length:
         expected = f"an output of [b, n, 5 + {len(model.labels)} labels]"
         raise _wrong(model, "labels", expected, f"{list(out.shape)}, which is {length - 5} labels")
+    offset, log_side = np.abs(out[..., :2]).max(), out[..., 2:4].max()
+    if offset > YOLOX_OFFSET_MAX or log_side > YOLOX_LOG_MAX:
+        expected = "a raw head (export without decoding)"
+        raise _wrong(model, "output.layout", expected, f"numbers up to {max(offset, log_side):.3g}: already decoded")
     return out[:, :, 4:]
 
 

@@ -32,6 +32,8 @@ class Faults:
     drop_rows: int = 0
     labels: tuple[str, ...] | None = LABELS
     double_input: bool = False
+    #: Boxes as the other kind of export writes them: in 0..1 (yolov8), decoded to pixels (yolox).
+    other_boxes: bool = False
 
 
 def marker_model(
@@ -85,7 +87,7 @@ def _graph(layout: str, width: int, height: int, wrong: Faults) -> onnx.GraphPro
     ]
     constants["offset"] = offset
     constants["flat"] = np.array([0, len(LABELS), -1], np.int64)
-    tail, more, shape = _yolox_tail(width, height) if yolox else _yolov8_tail(width, height)
+    tail, more, shape = (_yolox_tail if yolox else _yolov8_tail)(width, height, wrong.other_boxes)
     nodes += tail
     constants |= more
     result = "found"
@@ -103,10 +105,12 @@ def _graph(layout: str, width: int, height: int, wrong: Faults) -> onnx.GraphPro
 _Tail = tuple[list[onnx.NodeProto], dict[str, np.ndarray], list[str | int | None]]
 
 
-def _yolov8_tail(width: int, height: int) -> _Tail:
+def _yolov8_tail(width: int, height: int, normalised: bool) -> _Tail:
     y, x = np.mgrid[: height // CELL, : width // CELL]
     centre = np.stack([x.ravel(), y.ravel()]).astype(np.float32) * CELL + CELL / 2
     boxes = np.concatenate([centre, np.full_like(centre, CELL)])[None]
+    if normalised:
+        boxes /= np.array([width, height, width, height], np.float32)[:, None]
     nodes = [
         helper.make_node("ReduceMax", ["scores"], ["top"], axes=[1], keepdims=1),
         # Nothing but the batch's size comes out of this: the boxes are constants.
@@ -117,11 +121,17 @@ def _yolov8_tail(width: int, height: int) -> _Tail:
     return nodes, {"boxes": boxes}, ["batch", 4 + len(LABELS), boxes.shape[2]]
 
 
-def _yolox_tail(width: int, height: int) -> _Tail:
+def _yolox_tail(width: int, height: int, decoded: bool) -> _Tail:
     sizes = [(width // stride) * (height // stride) for stride in STRIDES]
     boxes = np.zeros((1, sum(sizes), 5), np.float32)
     # Middle of the cell, one cell large (exp(0)), an object in every finest cell.
     boxes[:, : sizes[0]] = (0.5, 0.5, 0.0, 0.0, 1.0)
+    if decoded:
+        for stride, last in zip(STRIDES, np.cumsum(sizes), strict=True):
+            y, x = np.mgrid[: height // stride, : width // stride]
+            level = boxes[0, last - x.size : last]
+            level[:, 0], level[:, 1] = (x.ravel() + 0.5) * stride, (y.ravel() + 0.5) * stride
+            level[:, 2:4] = stride
     nodes = [
         helper.make_node("Transpose", ["scores"], ["by_cell"], perm=[0, 2, 1]),
         helper.make_node("Pad", ["by_cell", "coarse"], ["all_cells"]),

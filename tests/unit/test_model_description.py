@@ -51,6 +51,8 @@ def test_markers_are_found_exactly(tmp_path: Path, layout: str, batch: int | Non
         ("yolov8", Faults(labels=()), "labels: "),
         ("yolov8", Faults(labels=("a", "a", "b")), "labels: expected different names"),
         ("yolov8", Faults(sigmoid_missing=True), "scores in 0..1"),
+        ("yolov8", Faults(other_boxes=True), r"output.layout: expected boxes in pixels.* not in pixels"),
+        ("yolox", Faults(other_boxes=True), r"output.layout: expected a raw head.*already decoded"),
         ("yolov8", Faults(double_input=True), r"input: expected tensor\(float\).*found tensor\(double\)"),
     ],
 )
