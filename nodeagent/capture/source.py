@@ -13,7 +13,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -39,6 +39,8 @@ BUFFERED_READ_S = 0.005
 HELD_PACKETS = 250
 #: A file that lags behind its own pace by more than this goes on from now instead of catching up, ns.
 PACE_SLACK_NS = NS_PER_S
+#: Spacing of frames of a stream that does not tell it, ns: that of 25 frames/s.
+UNKNOWN_LENGTH_NS = 40 * NS_PER_MS
 #: How long a wait may last before the thread looks whether it was abandoned, seconds.
 _LOOK_S = 0.25
 
@@ -189,7 +191,8 @@ class Session:
             asked_s = self._clock.monotonic_s()
 
     def _read_file(self, container: av.container.InputContainer, stream: av.VideoStream) -> Ended:
-        pacer = Pacer(self._clock.wall_ns())
+        # By the monotonic clock: a wall clock that is set back would hold the file still for as long.
+        pacer = Pacer(self._monotonic_ns())
         while True:
             delivered = 0
             for packet in container.demux(stream):
@@ -198,7 +201,7 @@ class Session:
                 due_ns = pacer.due_ns(packet)
                 if self._pace:
                     self._sleep_until(due_ns, pacer)
-                if not self._put(Arrived(packet, due_ns)):
+                if not self._put(Arrived(packet, due_ns + self._clock.wall_ns() - self._monotonic_ns())):
                     return Ended(State.SOURCE_DOWN, "abandoned")
                 delivered += 1
             if not delivered:
@@ -208,9 +211,12 @@ class Session:
             container.seek(0)
             pacer.again()
 
+    def _monotonic_ns(self) -> int:
+        return round(self._clock.monotonic_s() * NS_PER_S)
+
     def _sleep_until(self, due_ns: int, pacer: Pacer) -> None:
         while not self._abandoned.is_set():
-            left_ns = due_ns - self._clock.wall_ns()
+            left_ns = due_ns - self._monotonic_ns()
             if left_ns < -PACE_SLACK_NS:
                 pacer.late(-left_ns)
             if left_ns <= 0:
@@ -228,15 +234,14 @@ class Pacer:
         self._last_ns = start_ns
 
     def due_ns(self, packet: av.Packet[av.VideoStream]) -> int:
-        """Wall clock at which a live source would have sent this packet."""
+        """When a live source would have sent this packet, by the clock of the start."""
         time_ns = time_of(packet)
         if time_ns is None:
             return self._last_ns
         if self._first_ns is None:
             self._first_ns = time_ns
         due_ns = self._zero_ns + time_ns - self._first_ns
-        length_ns = 40 * NS_PER_MS if not packet.duration else ns_of(packet.duration, packet.time_base)
-        self._end_ns = max(self._end_ns, due_ns + length_ns)
+        self._end_ns = max(self._end_ns, due_ns + _length_ns(packet))
         self._last_ns = due_ns
         return due_ns
 
@@ -278,9 +283,15 @@ def _spread(held: list[Arrived]) -> Iterator[Arrived]:
         return
     offset_ns = min(offsets)
     known = [None if t is None else t + offset_ns for t in times]
-    after = min(t for t in known if t is not None)
-    for arrived, time_ns in zip(held, known, strict=True):
-        yield Arrived(arrived.packet, time_ns if time_ns is not None else after)
+    first_ns = min(t for t in known if t is not None)
+    early = next(n for n, t in enumerate(known) if t is not None)
+    for n, (arrived, time_ns) in enumerate(zip(held, known, strict=True)):
+        if time_ns is None:
+            # FFmpeg learns an RTSP stream's clock from the second packet on: the first stands a frame before that.
+            time_ns = first_ns - max(0, early - n) * _length_ns(arrived.packet)
+        yield Arrived(arrived.packet, time_ns)
 
 
-MakeSession = Callable[[], Session]
+def _length_ns(packet: av.Packet[av.VideoStream]) -> int:
+    """How long the packet's picture is shown, as well as it is known."""
+    return ns_of(packet.duration, packet.time_base) if packet.duration else UNKNOWN_LENGTH_NS

@@ -1,9 +1,10 @@
 """The camera's time stamps as UTC.  Pure: arrival times are arguments.
 
-Spacing comes from the stream's own stamps (arrival jitters by the network), the position from arrival.  Within one GOP
-the offset between the two never changes, so order is kept also with B frames; it is corrected at key frames only, and
-times of different GOPs never overlap.  Stamps that are missing, wrap, jump or stand still are replaced by what the
-frames before suggest.
+Spacing comes from the stream's own stamps (arrival jitters by the network), the position from arrival.  What the line
+runs behind arrival is made up at a key frame; what it runs ahead is taken back over the frames of the GOPs that follow,
+each a little closer to the one before.  Within one GOP time is a growing function of the stamp, so order is kept also
+with B frames, and times of different GOPs never overlap.  Stamps that are missing, wrap, jump or stand still are
+replaced by what the frames before suggest.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ JUMP_NS = 2 * NS_PER_S
 DRIFT_NS = NS_PER_S // 2
 #: The least delay seen over this time is taken as the stream's delay: the rest is jitter, ns.
 WINDOW_NS = 10 * NS_PER_S
+#: A GOP's frames are brought closer together by at most one part in so many: a second ahead is made up in ten.
+SLOW_PART = 10
 #: Spacing of frames before two of them are known, ns.
 FIRST_STEP_NS = 40 * NS_PER_MS
 #: Spacing below and above this is no frame rate, ns.
@@ -31,7 +34,11 @@ class Timeline:
     def __init__(self, floor_ns: int = 0) -> None:
         self._newest_ns = floor_ns
         self._anchored = False
-        self._offset_ns = 0
+        # Where the GOP begins, in stamps and in time; how long the one before was, and what this one gives back.
+        self._base_pts_ns = 0
+        self._base_ns = 0
+        self._gop_ns = 0
+        self._slow_ns = 0
         self._last_pts_ns = 0
         self._last_arrival_ns = 0
         self._step_ns = FIRST_STEP_NS
@@ -61,31 +68,40 @@ class Timeline:
             self._newest_ns = max(self._newest_ns, time_ns)
             return time_ns
         if not self._anchored:
-            self._anchor(pts_ns, max(arrival_ns, self._newest_ns + 1), arrival_ns)
+            self._anchor(pts_ns, max(arrival_ns, self._newest_ns + 1))
         elif self._jumped(pts_ns, arrival_ns):
             passed = arrival_ns - self._last_arrival_ns
-            self._anchor(pts_ns, max(self._next(), self._newest_ns + min(passed, JUMP_NS)), arrival_ns)
+            self._anchor(pts_ns, max(self._next(), self._newest_ns + min(passed, JUMP_NS)))
         else:
             self._measure_step(pts_ns)
             if key:
-                self._correct(pts_ns)
-                if pts_ns + self._offset_ns <= self._newest_ns:
+                self._begin_gop(pts_ns)
+                if self._base_ns <= self._newest_ns:
                     # Stamps that went back a little: a GOP may not reach into the one before.
-                    self._anchor(pts_ns, self._next(), arrival_ns)
-        time_ns = pts_ns + self._offset_ns
-        self._watch_delay(arrival_ns - time_ns, arrival_ns)
+                    self._anchor(pts_ns, self._next())
+        time_ns = self._time_of(pts_ns)
+        self._watch_delay(self._base_ns + pts_ns - self._base_pts_ns, arrival_ns)
         self._last_pts_ns, self._last_arrival_ns = pts_ns, arrival_ns
         self._newest_ns = max(self._newest_ns, time_ns)
         return time_ns
 
+    def _time_of(self, pts_ns: int) -> int:
+        return self._base_ns + pts_ns - self._base_pts_ns - self._given_back(pts_ns)
+
+    def _given_back(self, pts_ns: int) -> int:
+        """By how much less than the stamp time has grown since the GOP began."""
+        passed_ns = pts_ns - self._base_pts_ns
+        return self._slow_ns * min(max(passed_ns, 0), self._gop_ns) // self._gop_ns if self._slow_ns else 0
+
     def _next(self) -> int:
         return self._newest_ns + self._step_ns
 
-    def _anchor(self, pts_ns: int, time_ns: int, arrival_ns: int) -> None:
+    def _anchor(self, pts_ns: int, time_ns: int) -> None:
         self._anchored = True
-        self._offset_ns = time_ns - pts_ns
+        self._base_pts_ns, self._base_ns = pts_ns, time_ns
+        self._gop_ns = self._slow_ns = 0
         self._drift_ns, self._least_delay_ns = 0, None
-        self._window_end_ns = arrival_ns + WINDOW_NS
+        self._window_end_ns = time_ns + WINDOW_NS
 
     def _jumped(self, pts_ns: int, arrival_ns: int) -> bool:
         moved, passed = pts_ns - self._last_pts_ns, arrival_ns - self._last_arrival_ns
@@ -98,18 +114,29 @@ class Timeline:
         if STEP_RANGE_NS[0] <= moved <= STEP_RANGE_NS[1]:
             self._step_ns = moved
 
-    def _watch_delay(self, delay_ns: int, arrival_ns: int) -> None:
+    def _watch_delay(self, line_ns: int, arrival_ns: int) -> None:
+        """Note the delay of a frame against the line as the GOP began it."""
+        delay_ns = arrival_ns - line_ns
         if self._least_delay_ns is None or delay_ns < self._least_delay_ns:
             self._least_delay_ns = delay_ns
-        if arrival_ns >= self._window_end_ns:
+        # By the line, not by arrival: a wall clock that was set back would hold the window open for as long.
+        if line_ns >= self._window_end_ns:
             self._drift_ns = self._least_delay_ns if abs(self._least_delay_ns) > DRIFT_NS else 0
-            self._least_delay_ns, self._window_end_ns = None, arrival_ns + WINDOW_NS
+            self._least_delay_ns, self._window_end_ns = None, line_ns + WINDOW_NS
 
-    def _correct(self, pts_ns: int) -> None:
-        """Take up what drifted: at once when we lag, by half a frame per key frame when we are ahead of arrival."""
-        if not self._drift_ns:
-            return
-        floor_ns = self._newest_ns + self._step_ns // 2
-        corrected_ns = max(pts_ns + self._offset_ns + self._drift_ns, floor_ns)
-        self._drift_ns = 0 if self._drift_ns > 0 else self._drift_ns + (pts_ns + self._offset_ns - corrected_ns)
-        self._offset_ns = corrected_ns - pts_ns
+    def _begin_gop(self, pts_ns: int) -> None:
+        """Settle what the last GOP gave back, make up at once what we lag, and plan what this one gives back."""
+        time_ns, given_ns = self._time_of(pts_ns), self._given_back(pts_ns)
+        self._shift(-given_ns)
+        if self._drift_ns > DRIFT_NS:
+            time_ns += self._drift_ns
+            self._shift(self._drift_ns)
+        self._gop_ns = max(0, pts_ns - self._base_pts_ns)
+        self._slow_ns = min(max(0, -self._drift_ns), self._gop_ns // SLOW_PART)
+        self._base_pts_ns, self._base_ns = pts_ns, time_ns
+
+    def _shift(self, by_ns: int) -> None:
+        """The line was moved: what is known of delays is that much less."""
+        self._drift_ns -= by_ns
+        if self._least_delay_ns is not None:
+            self._least_delay_ns -= by_ns

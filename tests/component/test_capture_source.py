@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from pathlib import Path
 
 import pytest
 
-from nodeagent.capture.source import Arrived, Ended, Event, Session
+from nodeagent.capture.source import Arrived, Ended, Event, Opened, Session
 from nodeagent.contract.camera import StreamSpec
+from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.states import State
 from nodeagent.infra.clock import SystemClock
 from tests.support.eventually import eventually
@@ -72,3 +74,36 @@ def test_a_fault_of_the_reading_thread_is_told_and_logged(tmp_path: Path, caplog
     session.close()
     assert seen[-1] == Ended(State.BAD_STREAM, "internal error, see the log")
     assert "RuntimeError: broken" in caplog.text
+
+
+@pytest.mark.rtsp
+def test_the_first_frame_of_an_rtsp_session_stands_a_frame_before_the_second(tmp_path: Path) -> None:
+    need_rtsp()
+    with RtspServer({"cam": make_video(tmp_path / "a.mp4", seconds=4)}, 10, frames=FRAMES) as server:
+        session = Session(StreamSpec(url=server.url("cam")), 2.0, SystemClock())
+        seen = [event for event in events(session, silence_s=1.0) if isinstance(event, Arrived)]
+        session.close()
+    assert seen[0].packet.pts is None
+    assert [b.arrival_ns - a.arrival_ns for a, b in itertools.pairwise(seen[:3])] == [NS_PER_S // 10] * 2
+
+
+class TurnedClock(SystemClock):
+    """A wall clock that is set back by hand."""
+
+    back_ns = 0
+
+    def wall_ns(self) -> int:
+        return super().wall_ns() - self.back_ns
+
+
+def test_a_file_keeps_its_pace_when_the_wall_clock_is_set_back(tmp_path: Path) -> None:
+    path, clock = make_video(tmp_path / "a.mp4", seconds=2), TurnedClock()
+    session = Session(StreamSpec(url=str(path), loop=True), 2.0, clock)
+    session.start()
+    assert isinstance(session.get(10.0), Opened)
+    clock.back_ns = 3600 * NS_PER_S
+    for _ in range(5):
+        event = session.get(2.0)
+        assert isinstance(event, Arrived)
+    assert abs(event.arrival_ns - clock.wall_ns()) < NS_PER_S
+    session.close()

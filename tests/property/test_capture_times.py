@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import random
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +31,28 @@ def test_key_frames_never_go_back(packets: list[tuple[int | None, int, bool, boo
             assert time_ns > newest
         newest = max(newest, time_ns)
         assert line.newest_ns == newest
+
+
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=60),
+    st.integers(-120, 120),
+    st.integers(1, 60),
+    st.randoms(use_true_random=False),
+)
+def test_frames_keep_their_order_and_near_spacing_while_the_line_is_corrected(
+    gops: list[int], ahead_s: int, jitter_ms: int, chance: random.Random
+) -> None:
+    line, step, number = Timeline(NOW + ahead_s * NS_PER_S), NS_PER_S // 25, 0
+    before = NOW + ahead_s * NS_PER_S
+    for length in gops:
+        shown = {}
+        for n in [0, *chance.sample(range(1, length), length - 1)]:
+            pts = (number + n) * step
+            shown[pts] = line.stamp(pts, NOW + pts + chance.randrange(jitter_ms) * 1_000_000, key=n == 0)
+        times = [shown[pts] for pts in sorted(shown)]
+        assert times[0] > before
+        assert all(0.9 * step - 1 <= b - a <= step + 1 for a, b in itertools.pairwise(times))
+        before, number = times[-1], number + length
 
 
 @given(st.lists(st.integers(NS_PER_S // 30, 9 * NS_PER_S), min_size=2, max_size=200))

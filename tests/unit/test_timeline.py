@@ -70,3 +70,45 @@ def test_a_new_session_starts_at_arrival_but_never_before_what_was() -> None:
     assert line.stamp(10**15, NOW + 9 * NS_PER_S, key=True) == NOW + 9 * NS_PER_S
     line.interrupt(NOW + 20 * NS_PER_S)
     assert line.stamp(0, NOW + 10 * NS_PER_S, key=True) > NOW + 20 * NS_PER_S
+
+
+@pytest.mark.parametrize("gop", [1, 25, 300])
+def test_a_wall_clock_set_back_is_caught_up_with_by_frames_that_lie_a_tenth_closer(gop: int) -> None:
+    back_ns, seconds = 30 * NS_PER_S, 400
+    stamps = [n * STEP for n in range(25 * seconds)]
+    arrivals = [NOW + pts - (back_ns if pts > 20 * NS_PER_S else 0) for pts in stamps]
+    times = run(Timeline(), stamps, arrivals, gop)
+    spacing = [b - a for a, b in itertools.pairwise(times)]
+    assert min(spacing) >= 0.9 * STEP - 1
+    # It ends there: no frame is late after the line has caught up, and none has to jump.
+    assert max(spacing) <= STEP + 1
+    assert 0 <= times[-1] - arrivals[-1] <= DRIFT_NS
+    caught_up = next(n for n in range(1000, len(times)) if times[n] - arrivals[n] <= DRIFT_NS)
+    assert caught_up <= 25 * (20 + 10 * 30 + 3 * WINDOW_NS / NS_PER_S)
+
+
+def test_a_restart_after_the_wall_clock_was_set_back_is_caught_up_with_too() -> None:
+    line = Timeline(floor_ns=NOW + 20 * NS_PER_S)
+    stamps = [n * STEP for n in range(25 * 260)]
+    times = run(line, stamps, [NOW + pts for pts in stamps])
+    assert times[0] > NOW + 20 * NS_PER_S
+    assert 0 <= times[-1] - (NOW + stamps[-1]) <= DRIFT_NS
+
+
+def test_order_of_b_frames_is_kept_while_the_line_is_held_back() -> None:
+    line, order = Timeline(floor_ns=NOW + 60 * NS_PER_S), [0, 3, 1, 2, 6, 4, 5, 9, 7, 8]
+    stamps = [(group * 10 + n) * STEP for group in range(200) for n in order]
+    times = run(line, stamps, [NOW + n * STEP for n in range(2000)], gop=10)
+    shown = [time for _, time in sorted(zip(stamps, times, strict=True))]
+    spacing = [b - a for a, b in itertools.pairwise(shown)]
+    assert 0.9 * STEP - 1 <= min(spacing) < 0.91 * STEP
+    assert max(spacing) <= STEP + 1
+
+
+def test_a_gop_that_does_not_end_gives_back_no_more_than_was_planned() -> None:
+    stamps = [n * STEP for n in range(25 * 100)]
+    line = Timeline(floor_ns=NOW + 10 * NS_PER_S)
+    keys = set(range(0, 25 * 20, 25))
+    times = [line.stamp(pts, NOW + pts, key=n in keys) for n, pts in enumerate(stamps)]
+    assert times[-1] - (NOW + stamps[-1]) > 8 * NS_PER_S
+    assert times[-1] - times[-2] == STEP
