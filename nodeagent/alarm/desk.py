@@ -30,7 +30,7 @@ from nodeagent.infra.board import BoardCell
 from nodeagent.infra.bus.port import Bus, Delivery
 from nodeagent.infra.bus.topology import RETRY_DELAYS_S
 from nodeagent.infra.clock import Clock
-from nodeagent.infra.storage import Storage
+from nodeagent.infra.storage import Listing, Storage
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,8 @@ CUTTERS = 2
 PUSHERS = 4
 #: Pause between two looks at the pool for a waiting alarm, seconds.
 LOOK_S = 0.5
+#: The same at most while the window lasts by the wall clock, seconds: about once per clip, so that it is pinned.
+AHEAD_S = 5.0
 #: Pause before what failed for want of a peer is tried again, seconds.
 RETRY_S = 1.0
 #: Delay of a message whose alarm another worker holds, seconds.
@@ -97,6 +99,8 @@ class AlarmDesk:
         #: Taken, not recorded yet: the database is away.
         self._inbox: deque[tuple[Delivery, float]] = deque()
         self._settler = Settler(bus)
+        #: What was read of the pool in this turn: alarms of one camera share it.
+        self._listing: Listing = {}
         self._trouble = Trouble()
         self._retry_s = 0.0
         self._sweep_s = 0.0
@@ -121,6 +125,7 @@ class AlarmDesk:
             self._pause(timeout_s)
         else:
             self._take(timeout_s)
+        self._listing = {}
         for job in list(self._jobs.values()):
             self._move(job)
         self.show()
@@ -255,9 +260,10 @@ class AlarmDesk:
     def _look(self, job: Job, now_s: float) -> None:
         """Pin what is there of the window; cut when it is complete or never will be."""
         row, window = job.row, window_of(job.row)
-        job.due_s = now_s + LOOK_S
         now_ns = self._clock.wall_ns()
-        clips = pin_window(self._storage, row, self._checkpoint)
+        # A clock that was stepped back says that the window lasts when it is over: it is looked at all the same.
+        job.due_s = now_s + min(max(LOOK_S, (window.to_ns - now_ns) / NS_PER_S), AHEAD_S)
+        clips = pin_window(self._storage, self._listing, row, self._checkpoint)
         if row.state is AlarmState.RECEIVED:
             self._mark_waiting(job, now_ns)
         if isinstance(decide(map(piece_of, clips), window, now_ns, self._patience_ns), Wait):

@@ -8,15 +8,18 @@ from nodeagent.alarm.plan import ROUNDING_NS
 from nodeagent.alarm.steps import Checkpoint
 from nodeagent.contract.errors import StorageUnavailable
 from nodeagent.infra.alarm_records import AlarmRow
-from nodeagent.infra.storage import Storage, StoredClip
+from nodeagent.infra.storage import Listing, Storage, StoredClip
 
 log = logging.getLogger(__name__)
 
 
-def pin_window(storage: Storage, row: AlarmRow, checkpoint: Checkpoint) -> list[StoredClip]:
-    """What is there of the window by now, ordered, pinned where the disk allows it."""
+def pin_window(storage: Storage, listing: Listing, row: AlarmRow, checkpoint: Checkpoint) -> list[StoredClip]:
+    """What is there of the window by now, ordered, pinned where the disk allows it.
+
+    `listing` is what was read of the pool in the same turn for other alarms.
+    """
     # One rounding further: a clip that ends just with the window does not prove to reach it, the next one does.
-    found = storage.clips(row.camera_id, row.replay_from_ns, row.replay_to_ns + 2 * ROUNDING_NS)
+    found = storage.clips(row.camera_id, row.replay_from_ns, row.replay_to_ns + 2 * ROUNDING_NS, listing)
     held = {stored.clip: stored for stored in storage.pinned(row.dedup_key)}
     try:
         fresh = [stored for stored in found if stored.clip not in held]

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from nodeagent.contract.clip import ClipId, parse_clip_name, parse_part_name
+from nodeagent.contract.clip import CLIP_SUFFIX, ClipId, parse_clip_name, parse_part_name
 from nodeagent.contract.errors import StorageUnavailable
-from nodeagent.contract.ids import NS_PER_S
+from nodeagent.contract.ids import NS_PER_MS, NS_PER_S
 from nodeagent.infra.files import sync_folder, write_atomically
 from nodeagent.infra.settings.sections import GIB, PoolSettings, Settings
 
@@ -37,6 +37,12 @@ PINS_FOLDER = "pins"
 LONGEST_CLIP_NS = 3600 * NS_PER_S
 #: A disk that failed a write is the last to be tried for this long, ns: the time that a person would give it.
 SHUN_NS = 60 * NS_PER_S
+#: Hours up to which folders are named; of a longer time those are listed that exist: two days of a window are far more
+#: than a replay, and looking for folders in vain costs less than listing a month of them.
+HOURS_NAMED = 48
+HOUR_NS = 3600 * NS_PER_S
+#: Names of clips by folder, as they were read, with start and end from the name.
+Listing = dict[Path, list[tuple[int, int, str]]]
 #: What may name a set of pins: it becomes a folder.
 _PIN_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _HOUR_FORMAT = "%Y-%m-%d/%H"
@@ -156,23 +162,42 @@ class Storage:
 
     def find(self, clip: ClipId) -> StoredClip | None:
         """The finished clip of this identity."""
+        begin = f"{clip.camera_id}_{clip.epoch}_{clip.start_ns}_"
         for pool in self._pools:
-            for stored in _stored_in(_hour_folder(pool.path, clip.camera_id, clip.start_ns)):
-                if stored.clip == clip:
-                    return stored
+            folder = _hour_folder(pool.path, clip.camera_id, clip.start_ns)
+            for name in _names(folder):
+                parsed = parse_clip_name(name) if name.startswith(begin) else None
+                if parsed is not None and parsed[0] == clip:
+                    return StoredClip(*parsed, folder / name)
         return None
 
-    def clips(self, camera_id: str, from_ns: int, to_ns: int) -> list[StoredClip]:
-        """Finished clips that overlap `[from_ns, to_ns)`, ordered by start."""
-        first, last = _hour(max(0, from_ns - LONGEST_CLIP_NS)), _hour(max(0, to_ns))
-        found = {
-            stored.clip.start_ns: stored
-            for folder in self.hour_folders(camera_id)
-            if first <= f"{folder.parent.name}/{folder.name}" <= last
-            for stored in _stored_in(folder)
-            if stored.clip.start_ns < to_ns and stored.end_ns > from_ns
-        }
+    def clips(self, camera_id: str, from_ns: int, to_ns: int, listing: Listing | None = None) -> list[StoredClip]:
+        """Finished clips that overlap `[from_ns, to_ns)`, ordered by start.
+
+        Args:
+            camera_id: whose.
+            from_ns, to_ns: capture time, UTC ns.
+            listing: given to several calls, each folder is read once for all of them.
+        """
+        listing = {} if listing is None else listing
+        found: dict[int, StoredClip] = {}
+        for folder in self._folders_of(camera_id, max(0, from_ns - LONGEST_CLIP_NS), max(0, to_ns)):
+            if folder not in listing:
+                listing[folder] = _timed(folder)
+            for start_ns, end_ns, name in listing[folder]:
+                parsed = parse_clip_name(name) if start_ns < to_ns and end_ns > from_ns else None
+                if parsed is not None:
+                    found[start_ns] = StoredClip(*parsed, folder / name)
         return [found[start_ns] for start_ns in sorted(found)]
+
+    def _folders_of(self, camera_id: str, from_ns: int, to_ns: int) -> list[Path]:
+        """Hour folders in which clips of these hours lie, if there are any; disk by disk."""
+        first, last = from_ns // HOUR_NS, to_ns // HOUR_NS
+        if last - first > HOURS_NAMED:
+            names = _hour(from_ns), _hour(to_ns)
+            return [f for f in self.hour_folders(camera_id) if names[0] <= f"{f.parent.name}/{f.name}" <= names[1]]
+        hours = [hour * HOUR_NS for hour in range(first, last + 1)]
+        return [_hour_folder(pool.path, camera_id, hour) for pool in self._pools for hour in hours]
 
     def cameras(self) -> list[str]:
         """Cameras that have a folder on some disk."""
@@ -187,10 +212,10 @@ class Storage:
     def parts(self, camera_id: str) -> list[tuple[ClipId, Path]]:
         """Clips that were being written, ordered by start."""
         found = [
-            (clip, entry)
+            (clip, folder / name)
             for folder in self.hour_folders(camera_id)
-            for entry in _entries(folder)
-            if (clip := parse_part_name(entry.name)) is not None and clip.camera_id == camera_id
+            for name in _names(folder)
+            if (clip := parse_part_name(name)) is not None and clip.camera_id == camera_id
         ]
         return sorted(found, key=lambda part: part[0].start_ns)
 
@@ -268,16 +293,16 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _entries(folder: Path, keep: Callable[[os.DirEntry[str]], bool] = lambda entry: entry.is_file()) -> list[Path]:
-    """What is in the folder, as far as its disk answers."""
-    entries: list[Path] = []
+def _names(folder: Path, keep: Callable[[os.DirEntry[str]], bool] = lambda entry: entry.is_file()) -> list[str]:
+    """Names of what is in the folder, as far as its disk answers."""
+    names: list[str] = []
     fault = ""
     try:
         with os.scandir(folder) as found:
             for entry in found:
                 try:
                     if keep(entry):
-                        entries.append(Path(entry.path))
+                        names.append(entry.name)
                 except OSError as exc:
                     fault = exc.strerror or type(exc).__name__
     except (FileNotFoundError, NotADirectoryError):
@@ -286,7 +311,7 @@ def _entries(folder: Path, keep: Callable[[os.DirEntry[str]], bool] = lambda ent
     except OSError as exc:
         fault = exc.strerror or type(exc).__name__
     _note_readable(folder, fault)
-    return sorted(entries)
+    return sorted(names)
 
 
 def _note_readable(folder: Path, fault: str) -> None:
@@ -301,14 +326,25 @@ def _note_readable(folder: Path, fault: str) -> None:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return _entries(folder, lambda entry: entry.is_dir(follow_symlinks=False))
+    return [folder / name for name in _names(folder, lambda entry: entry.is_dir(follow_symlinks=False))]
 
 
 def _stored_in(folder: Path) -> Iterator[StoredClip]:
-    for path in _entries(folder):
-        parsed = parse_clip_name(path.name)
+    for name in _names(folder):
+        parsed = parse_clip_name(name)
         if parsed is not None:
-            yield StoredClip(*parsed, path)
+            yield StoredClip(*parsed, folder / name)
+
+
+def _timed(folder: Path) -> list[tuple[int, int, str]]:
+    """Start, end and name of what looks like a clip's name: its numbers only, an identity costs thirty times more."""
+    found = []
+    for name in _names(folder):
+        fields = name.removesuffix(CLIP_SUFFIX).rsplit("_", 2)
+        if len(fields) == 3 and all(field.isascii() and field.isdigit() for field in fields[1:]):
+            start_ns = int(fields[1])
+            found.append((start_ns, start_ns + int(fields[2]) * NS_PER_MS, name))
+    return found
 
 
 def _checked(key: str) -> str:

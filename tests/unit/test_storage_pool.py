@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 from pathlib import Path
 
@@ -12,7 +13,16 @@ from nodeagent.capture.keeper import DiskKeeper
 from nodeagent.contract.clip import ClipId, clip_file_name, part_file_name
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.infra.settings.sections import GIB, PoolSettings
-from nodeagent.infra.storage import SHUN_NS, Storage, StorageFull, StorageMissing, init_pool, is_pool
+from nodeagent.infra.storage import (
+    HOUR_NS,
+    SHUN_NS,
+    Listing,
+    Storage,
+    StorageFull,
+    StorageMissing,
+    init_pool,
+    is_pool,
+)
 from tests.support.disks import mounted_tmpfs
 from tests.support.keeping import look
 
@@ -151,6 +161,21 @@ def test_a_disk_that_cannot_make_a_pin_durable_is_full(tmp_path: Path, monkeypat
     monkeypatch.setattr("nodeagent.infra.storage.sync_folder", fail)
     with pytest.raises(StorageFull, match="pins of a1b2: Input/output error"):
         storage.pin(storage.clips("cam", LATE, LATE + LENGTH), "a1b2")
+
+
+def test_a_window_reads_its_own_hours_only_and_once_for_all_that_share_a_listing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage([a_pool(tmp_path / "p")])
+    clips = [add_clip(storage, LATE + hour * HOUR_NS) for hour in range(-60, 60)]
+    read: list[str] = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: read.append(str(folder)) or scandir(folder))
+    listing: Listing = {}
+    for _ in range(3):
+        assert [s.clip for s in storage.clips("cam", LATE, LATE + LENGTH, listing)] == [clips[60]]
+    assert [path.rpartition("/cam/")[2] for path in read] == ["2023-11-14/20", "2023-11-14/21", "2023-11-14/22"]
+    assert [s.clip for s in storage.clips("cam", LATE - 55 * HOUR_NS, LATE + LENGTH)] == clips[5:61]
 
 
 def test_parts_are_listed_and_are_no_clips(tmp_path: Path) -> None:
