@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 
@@ -28,6 +29,12 @@ log = logging.getLogger(__name__)
 #: First and longest delay before a refused or unconfirmed publish is tried again, seconds.
 RETRY_MIN_S = 0.2
 RETRY_MAX_S = 5.0
+#: Delay of a clip of another node's camera whose detections nobody takes, seconds, and how often it is tried: for ten
+#: minutes, because each time costs the engine.
+UNROUTABLE_S = 30.0
+UNROUTABLE_MAX = 20
+
+_T = TypeVar("_T")
 
 Results = Channel[Inferred | Ended | Alien | Last]
 
@@ -85,6 +92,8 @@ class Publisher:
         self._tally = tally
         self._tries = tries
         self._rows: list[Rows] = []
+        #: Cameras of other nodes whose detections nobody takes.
+        self._unrouted: set[str] = set()
         self.alive_s = clock.monotonic_s()
         self.trouble = ""
         self.newest_ns = 0
@@ -127,7 +136,9 @@ class Publisher:
         task, delivery = ended.job.task, ended.job.delivery
         found = detections_of(ended, rows, self._clock.wall_ns())
         message = encode_detections(found)
-        self._insist(lambda: self._offer(task, message))
+        if not self._insist(lambda: self._offer(task, message)):
+            self._put_off(ended)
+            return
         if ended.dead:
             self._insist(lambda: self._bus.dead(delivery, ended.reason))
         else:
@@ -150,15 +161,34 @@ class Publisher:
         elif self.outcomes.unknown(task.camera_id, reason, self._clock.monotonic_s()):
             log.warning("clip %s: unknown: %s", task.clip_id, reason, extra={"event": "clip_unknown"} | about)
 
-    def _offer(self, task: ClipTask, message: Message) -> None:
+    def _offer(self, task: ClipTask, message: Message) -> bool:
+        """Publish; False: nobody takes what this camera of another node shows."""
         try:
             self._bus.publish(DETECTIONS, task.camera_id, message)
         except Refused:
-            # No route (its camera was just removed) or a full queue.  The first is mended here, so that one camera's
-            # last clip never holds up all others; the second is waited out.
-            if task.node_id == self._node_id:
-                self._bus.bind_camera(task.camera_id)
+            # No route, or a full queue.  A camera of our own was just removed: its route is made anew, and the rest is
+            # waited out.  Another node's is not ours to route, and must not hold up all others.
+            if task.node_id != self._node_id:
+                return False
+            self._bus.bind_camera(task.camera_id)
             raise
+        self._unrouted.discard(task.camera_id)
+        return True
+
+    def _put_off(self, ended: Ended) -> None:
+        """Try the clip of another node's camera again later, and put it aside when that was often enough."""
+        task, delivery = ended.job.task, ended.job.delivery
+        if delivery.attempt > UNROUTABLE_MAX:
+            self._insist(lambda: self._bus.dead(delivery, "no judge's queue takes its detections"))
+        else:
+            self._insist(lambda: self._bus.later(delivery, UNROUTABLE_S))
+        self._tries.give_back(task.clip_id)
+        if task.camera_id not in self._unrouted:
+            self._unrouted.add(task.camera_id)
+            log.warning(
+                "%s of %s: nobody takes its detections; its clips wait", task.camera_id, task.node_id,
+                extra={"event": "clip_unroutable", "camera": task.camera_id},
+            )  # fmt: skip
 
     def _put_aside(self, alien: Alien) -> None:
         self._insist(lambda: self._bus.dead(alien.delivery, alien.reason))
@@ -179,8 +209,8 @@ class Publisher:
             self._tally.add(f"from_{header.path}")
         self.newest_ns = max(self.newest_ns, header.end_ns)
 
-    def _insist(self, do: Callable[[], None]) -> None:
-        """Do until the broker confirms.
+    def _insist(self, do: Callable[[], _T]) -> _T:
+        """Do until the broker confirms; return the result.
 
         Raises:
             Cancelled: the worker ends first.
@@ -189,7 +219,7 @@ class Publisher:
         while True:
             self.alive()
             try:
-                do()
+                result = do()
             except (Unavailable, Refused) as exc:
                 if not self.trouble:
                     log.warning("results wait: %s", exc, extra={"event": "results_wait"})
@@ -198,7 +228,7 @@ class Publisher:
                 if self.trouble:
                     log.info("results are taken again", extra={"event": "results_taken"})
                 self.trouble = ""
-                return
+                return result
             if self._over.wait(delay_s):
                 raise Cancelled
             delay_s = min(RETRY_MAX_S, delay_s * 2)

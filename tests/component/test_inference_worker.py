@@ -22,6 +22,7 @@ from nodeagent.inference import worker
 from nodeagent.inference.intake import PREFETCH
 from nodeagent.inference.model import load_models
 from nodeagent.inference.outcomes import FAULT_CLIPS
+from nodeagent.inference.publisher import UNROUTABLE_MAX
 from nodeagent.inference.tries import TRIES_MAX, Tries
 from nodeagent.infra.bus.port import Delivery
 from nodeagent.infra.wanted import Wanted, write_wanted
@@ -210,6 +211,33 @@ def test_a_camera_without_route_is_bound_again(bench: Bench) -> None:
         bench.bus.away = None
         settled(bench, 1)
     assert len(bench.bus.published) == 1
+
+
+def test_another_nodes_camera_without_route_holds_up_nobody(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish = bench.bus.publish
+
+    def routed(exchange: str, key: str, message: Message) -> None:
+        if key == "cam2":
+            raise Refused("no route")
+        publish(exchange, key, message)
+
+    monkeypatch.setattr(bench.bus, "publish", routed)
+    foreign = in_ring(bench, "cam2").model_copy(update={"node_id": "n2"})
+    with bench.running():
+        eventually(lambda: bench.bus.consumed)
+        for attempt in (1, 2, UNROUTABLE_MAX + 1):
+            bench.offer(foreign, attempt)
+            eventually(lambda n=attempt: len(bench.bus.given_back) + len(bench.bus.put_aside) == min(n, 3))
+        bench.offer(in_ring(bench))
+        settled(bench, 2)
+    assert [one.header.camera_id for one in bench.bus.published] == ["cam1"]
+    assert [delivery.key for delivery in bench.bus.given_back] == ["cam2", "cam2"]
+    assert "no judge's queue" in bench.bus.put_aside[0][1]
+    assert bench.bus.bound == []
+    assert [getattr(record, "event", "") for record in caplog.records] == ["clip_unroutable"]
+    assert not list((bench.ctx.settings.node.state_dir / "inference").iterdir())
 
 
 def test_the_broker_may_come_late(bench: Bench) -> None:
