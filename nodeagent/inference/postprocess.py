@@ -20,6 +20,8 @@ Ints = npt.NDArray[np.intp]
 
 #: Candidates of one sample that enter the suppression, whose cost grows with their square; the best stay.
 CANDIDATES_MAX = 2000
+#: How far a box may reach beyond the input, in sides of it: one that hangs over the edge keeps its shape.
+SIDES_BEYOND = 1
 
 
 class BoxFinder:
@@ -29,6 +31,8 @@ class BoxFinder:
         self._output = model.output
         self._input = model.input
         self._yolox = model.output.layout == "yolox"
+        side = max(model.input.width, model.input.height)
+        self._reach = (-SIDES_BEYOND * side, (1 + SIDES_BEYOND) * side)
         self._grid, self._stride = _grid(model.input.width, model.input.height)
 
     def __call__(self, raw: Numbers, placement: Placement, first_sample: int) -> Rows:
@@ -48,6 +52,8 @@ class BoxFinder:
 
     def _rows(self, output: Numbers, at: Placement, sample: int) -> Rows:
         boxes, scores, labels = self._yolox_boxes(output) if self._yolox else self._yolov8_boxes(output)
+        # What lies further out is no part of any picture, and next to 1e30 all other numbers are equal.
+        boxes = np.clip(boxes, *self._reach)
         keep = suppress(boxes, scores, labels, self._output.nms_iou)
         origin, size = (at.left, at.top), (at.width, at.height)
         low = np.clip((boxes[keep, :2] - origin) / size, 0.0, 1.0)
@@ -92,7 +98,7 @@ def suppress(boxes: Doubles, scores: Numbers, labels: Ints, max_iou: float) -> I
     """Non-maximum suppression within each label.
 
     Args:
-        boxes: (n, 4) x1, y1, x2, y2.
+        boxes: (n, 4) x1, y1, x2, y2, none of them far larger than a picture.
         scores: (n,).
         labels: (n,).
         max_iou: a box goes that overlaps a better one of its label by more than this.
@@ -102,8 +108,9 @@ def suppress(boxes: Doubles, scores: Numbers, labels: Ints, max_iou: float) -> I
     """
     if not len(boxes):
         return np.empty(0, np.intp)
-    sized = np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]])
-    # The arrays stand for the sequences of its type hints; the overlap of two labels never counts.
+    # OpenCV moves each label apart from the one before by the largest coordinate: that takes non-negative ones.
+    sized = np.hstack([boxes[:, :2] - boxes[:, :2].min(), boxes[:, 2:] - boxes[:, :2]])
+    # The arrays stand for the sequences of its type hints.
     kept = cv2.dnn.NMSBoxesBatched(sized, scores.astype(np.float32), labels.astype(np.int32), 0.0, max_iou)  # type: ignore[arg-type]
     indices = np.sort(np.asarray(kept, np.intp).reshape(-1))
     return indices[np.argsort(-scores[indices], kind="stable")]

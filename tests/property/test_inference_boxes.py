@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -22,12 +22,12 @@ sides = st.integers(1, 2000).map(lambda n: n * 2)
 any_float = st.floats(width=32, allow_nan=True, allow_infinity=True)
 
 
-def described(layout: str) -> ModelDescription:
+def described(layout: str, labels: tuple[str, ...] = ("a", "b")) -> ModelDescription:
     return ModelDescription.model_validate(
         {
             "name": "m",
             "file": "m.onnx",
-            "labels": ["a", "b"],
+            "labels": labels,
             "input": {"width": 32, "height": 32},
             "output": {"layout": layout, "score_threshold": 0.3},
         }
@@ -92,12 +92,13 @@ def _iou(a: np.ndarray, b: np.ndarray) -> float:
 @given(
     st.lists(
         st.tuples(
-            st.integers(0, 30), st.integers(0, 30), st.integers(1, 20), st.integers(1, 20),
+            st.integers(-60, 60), st.integers(-60, 60), st.integers(1, 20), st.integers(1, 20),
             st.integers(30, 100), st.integers(0, 2),
         ),
         max_size=25,
     )
 )  # fmt: skip
+@example([(20, 20, 20, 20, 90, 0), (-21, -21, 20, 20, 80, 1)])  # as far apart as OpenCV moves labels
 def test_suppression_is_the_textbooks(drawn: list[tuple[int, ...]]) -> None:
     table = np.array(drawn, np.float64).reshape(-1, 6)
     boxes = np.hstack([table[:, :2], table[:, :2] + table[:, 2:4]])
@@ -105,3 +106,27 @@ def test_suppression_is_the_textbooks(drawn: list[tuple[int, ...]]) -> None:
     # An irrational limit: no drawn overlap lies on it, where rounding would decide.
     limit = 2**-0.5
     assert suppress(boxes, scores, labels, limit).tolist() == plain_suppress(boxes, scores, labels, limit)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(-40, 40), st.integers(-40, 40), st.integers(30, 100), st.integers(0, 1)), max_size=8
+    ),
+    st.sampled_from([-1e38, -1e6, -100.0, 100.0, 1e6, 1e38]),
+    st.sampled_from([1.0, 1e6, 1e30, 3e38]),
+)
+def test_one_absurd_box_of_another_label_changes_nothing(
+    drawn: list[tuple[int, int, int, int]], centre: float, side: float
+) -> None:
+    """Good boxes of labels 0 and 1, and one of label 2 that lies anywhere, of any size."""
+    finder = BoxFinder(described("yolov8", labels=("a", "b", "c")))
+    at = place(32, 32, described("yolov8").input)
+    raw = np.zeros((1, 7, len(drawn) + 1), np.float32)
+    for column, (x, y, percent, label) in enumerate(drawn):
+        raw[0, :4, column] = (x, y, 10, 10)
+        raw[0, 4 + label, column] = percent / 100
+    without = finder(raw, at, 0)
+    raw[0, :4, -1] = (centre, centre, side, side)
+    raw[0, 6, -1] = 1.0
+    rows = finder(raw, at, 0)
+    assert rows[rows["label"] != 2].tolist() == without.tolist()
