@@ -51,11 +51,14 @@ class Admin:
         """
         with self._turn:
             answer: Future[Any] = Future()
-            self._link.submit(lambda connection: self._begin(connection, step, answer))
+            connection = self._link.submit(
+                lambda current: self._begin(current, step, answer),
+                lambda why: _fail(answer, Unavailable(f"rabbitmq: {why}")),
+            )
             try:
                 return answer.result(ANSWER_S)
             except TimeoutError:
-                self._link.reopen("no answer")
+                self._link.reopen("no answer", connection)
                 raise Unavailable(f"rabbitmq: no answer in {ANSWER_S} s") from None
 
     # --- in the connection's thread

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +36,12 @@ HANDSHAKE_TIMEOUT_S = 6.0
 CLOSE_S = 1.0
 
 Job = Callable[[Any], None]
+#: Told why a job will never be run.
+Lost = Callable[[str], None]
+
+
+def _nobody(_why: str) -> None:
+    """For a job that nobody waits for."""
 
 
 def parameters(url: str, heartbeat_s: int, name: str) -> pika.URLParameters:
@@ -75,6 +82,8 @@ class Link:
         self._lock = threading.Lock()
         self._loop: Any = None
         self._connection: Any = None
+        #: Jobs that the thread has not come to yet: the library's loop forgets what it was given when it ends.
+        self._jobs: deque[tuple[Job, Lost]] = deque()
         self._why = "not connected yet"
         self._told_down = False
         self._tried = threading.Event()
@@ -95,8 +104,10 @@ class Link:
         """Whether the connection is open."""
         return self._connection is not None
 
-    def submit(self, job: Job) -> None:
-        """Have the connection's thread call `job(connection)`; waits for the end of the very first attempt to connect.
+    def submit(self, job: Job, lost: Lost = _nobody) -> Any:
+        """Have the connection's thread call `job(connection)`, or `lost(why)` when the connection ends before.
+
+        Waits for the end of the very first attempt to connect.  Returns the connection.
 
         Raises:
             Unavailable: there is no connection.
@@ -107,12 +118,19 @@ class Link:
             if self._connection is None:
                 raise Unavailable(f"rabbitmq: {self._why}")
             connection = self._connection
-            self._loop.add_callback_threadsafe(lambda: job(connection))
+            self._jobs.append((job, lost))
+            self._loop.add_callback_threadsafe(lambda: self._work(connection))
+            return connection
 
-    def reopen(self, why: str) -> None:
-        """Give the connection up and make a new one; harmless when there is none."""
+    def reopen(self, why: str, connection: Any) -> None:
+        """Give this connection up and make a new one; harmless when that was done meanwhile."""
+
+        def leave(current: Any) -> None:
+            if current is connection:
+                self._leave(current, why)
+
         with contextlib.suppress(Unavailable):
-            self.submit(lambda connection: self._leave(connection, why))
+            self.submit(leave)
 
     def close(self) -> None:
         """End the connection and the thread; what was submitted before is done first."""
@@ -153,11 +171,27 @@ class Link:
         finally:
             with self._lock:
                 self._loop = self._connection = None
-            # A peer that never answered our close still holds the socket; the library has no public way to drop it.
+            # Without a connection nothing is added: these are the last.
+            while self._jobs:
+                _, lost = self._jobs.popleft()
+                lost(self._why)
+            self._drop(loop)
+
+    def _drop(self, loop: Any) -> None:
+        """Close the loop, and the socket if a peer that never answered our close still holds it."""
+        try:
+            # The library has no public way to drop it, and does it in the loop's next turn, of which there is none.
             transport = getattr(self._current, "_transport", None)
             if transport is not None:
                 transport.abort()
+                loop.process_timeouts()
+        finally:
             loop.close()
+
+    def _work(self, connection: Any) -> None:
+        if self._jobs:
+            job, _ = self._jobs.popleft()
+            job(connection)
 
     def _opened(self, connection: Any) -> None:
         self.server = dict(connection.server_properties or {})

@@ -69,9 +69,11 @@ class Publisher:
         if self._link.blocked:
             raise Unavailable(f"rabbitmq: takes no messages: {self._link.blocked}")
         pending = _Pending(exchange, key, body, headers)
-        self._link.submit(lambda _: self._send(pending))
+        connection = self._link.submit(
+            lambda _: self._send(pending), lambda why: pending.finish(Unavailable(f"rabbitmq: {why}"))
+        )
         if not pending.done.wait(self._timeout_s):
-            self._link.reopen("no confirm")
+            self._link.reopen("no confirm", connection)
             raise Unavailable(f"rabbitmq: no confirm in {self._timeout_s} s")
         if pending.error is not None:
             raise pending.error
