@@ -76,6 +76,11 @@ def _parse_closed(record: dict[str, Any]) -> Closed:
     return Closed(task, Path(record["folder"]), int(record["last_frame_ns"]))
 
 
+def journals_folder(state_dir: Path) -> Path:
+    """Where a node's journals lie, each named for its camera."""
+    return state_dir / "journal"
+
+
 class Journal:
     """One camera's journal, open for appending.
 
@@ -184,7 +189,8 @@ class Journal:
     def confirm(self, key: Key) -> None:
         """The broker keeps this clip's task."""
         with self._lock:
-            if key not in self._unconfirmed:
+            if key not in self._unconfirmed or self._file < 0:
+                # Closed meanwhile: the number of its descriptor may be another file's by now.
                 return
             try:
                 self._append(self._confirmed_line(key), sync=False)
@@ -258,10 +264,11 @@ class Journal:
     def close(self) -> None:
         """Sync and let go of the file."""
         with self._lock:
+            file, self._file = self._file, -1
             try:
-                os.fsync(self._file)
+                os.fsync(file)
             finally:
-                os.close(self._file)
+                os.close(file)
 
 
 def _replaced(path: Path, body: bytes) -> int:

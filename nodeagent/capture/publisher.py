@@ -24,6 +24,23 @@ RETRY_FIRST_S, RETRY_LONGEST_S = 0.5, 10.0
 IDLE_S = 1.0
 
 
+def announce(bus: Bus, journal: Journal, camera_id: str, closed: Closed) -> None:
+    """Hand one clip to the broker and note that it has it.
+
+    Raises:
+        Refused: both queues are full, or neither has a route.
+        Unavailable: not confirmed.
+    """
+    message = encode_clip_task(closed.task)
+    try:
+        bus.publish(CLIPS, camera_id, message)
+    except Refused:
+        # Full or unroutable: any node with spare inference may serve it; refused there too, it waits here.
+        bus.publish(CLIPS_SPILL, camera_id, message)
+    # Killed before the next line: announced twice, which readers deduplicate.
+    journal.confirm(closed.key)
+
+
 class Publisher:
     """The thread of one camera.
 
@@ -111,17 +128,11 @@ class Publisher:
             self._announce(closed)
 
     def _announce(self, closed: Closed) -> None:
-        message = encode_clip_task(closed.task)
         try:
-            self._bus.publish(CLIPS, self._camera_id, message)
-        except Refused:
-            # Full or unroutable: any node with spare inference may serve it; refused there too, it waits here.
-            self._bus.publish(CLIPS_SPILL, self._camera_id, message)
+            announce(self._bus, self._journal, self._camera_id, closed)
         except Unavailable:
             # The broker may come back without its bindings.
             self._bound = False
             raise
-        # Killed before the next line: announced twice, which readers deduplicate.
-        self._journal.confirm(closed.key)
         with self._count_lock:
             self._announced += 1

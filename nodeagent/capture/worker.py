@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 import random
 from collections import Counter
+from pathlib import Path
 
 from nodeagent.capture.closing import Closer
-from nodeagent.capture.journal import Journal
+from nodeagent.capture.journal import Journal, journals_folder
+from nodeagent.capture.journal_lock import take_lock
 from nodeagent.capture.ledger import Ledger
 from nodeagent.capture.link import Link, Phase
 from nodeagent.capture.publisher import Publisher
@@ -21,7 +23,7 @@ from nodeagent.capture.recovery import Plan, epoch_for, recover
 from nodeagent.capture.samples import RingPlace, Samples
 from nodeagent.capture.source import Arrived, Ended, Event, Opened, Session
 from nodeagent.contract.camera import CameraSpec
-from nodeagent.contract.errors import ConfigError, DecodeError, Fenced
+from nodeagent.contract.errors import ConfigError, DecodeError, Fenced, Unavailable
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.states import State
 from nodeagent.infra.bus.connect import open_bus
@@ -31,6 +33,7 @@ from nodeagent.infra.settings.sections import Settings
 from nodeagent.infra.storage import open_storage
 from nodeagent.infra.wanted import WantedFile
 from nodeagent.infra.worker import EXIT_FAILED, EXIT_FATAL, EXIT_OK, WorkerContext
+from nodeagent.ring.writer import forget_rings
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +63,9 @@ def main(ctx: WorkerContext, camera_id: str) -> int:
         ctx.cell.state(State.BUS_DOWN, str(exc))
         return EXIT_FATAL
     try:
+        # Held until the process ends.
+        if not _take_journal(ctx, camera_id):
+            return EXIT_OK
         return Capture(ctx, spec, bus, wanted).run()
     except OSError as exc:
         where = exc.filename or "state folder"
@@ -68,6 +74,22 @@ def main(ctx: WorkerContext, camera_id: str) -> int:
         return EXIT_FAILED
     finally:
         bus.close()
+
+
+def _journal_path(ctx: WorkerContext, camera_id: str) -> Path:
+    return journals_folder(ctx.settings.node.state_dir) / f"{camera_id}.jsonl"
+
+
+def _take_journal(ctx: WorkerContext, camera_id: str) -> bool:
+    """Wait for whoever finishes what this camera left when it was removed (`orphans`); False when told to stop."""
+    path = _journal_path(ctx, camera_id)
+    while take_lock(path) is None:
+        ctx.cell.state(State.CONNECTING, "its clips of the time before are still being announced")
+        ctx.cell.beat()
+        if ctx.stop.wait(WAIT_S):
+            return False
+    ctx.cell.beat(allow_s=REPAIR_ALLOW_S)
+    return True
 
 
 def _wanted(file: WantedFile, camera_id: str) -> CameraSpec | None:
@@ -99,7 +121,7 @@ class Capture:
         self._wanted = wanted
         self._counts: Counter[str] = Counter()
         storage = open_storage(settings)
-        self._journal = Journal(state_dir / "journal" / f"{camera_id}.jsonl")
+        self._journal = Journal(_journal_path(ctx, camera_id))
         last = self._journal.last
         last_end_ns = last.task.end_ns if last is not None else None
         ledger = Ledger(state_dir, camera_id, last_end_ns, ctx.clock.wall_ns())
@@ -253,9 +275,18 @@ class Capture:
         self._ctx.cell.beat(allow_s=REPAIR_ALLOW_S)
         self._recorder.close()
         self._ledger.close(self._ctx.clock.wall_ns())
+        if _wanted(self._wanted, self._spec.camera_id) is None:
+            self._forget_rings()
         if self._session is not None:
             self._session.close()
         self._publisher.drain(DRAIN_S)
         self._show()
         self._ctx.cell.state(State.DRAINING)
         self._journal.close()
+
+    def _forget_rings(self) -> None:
+        """The camera is served here no more: readers that still come find its samples in the clips."""
+        try:
+            forget_rings(self._ctx.memory_dir, self._spec.camera_id)
+        except Unavailable as exc:
+            log.warning("%s", exc, extra={"event": "ring_not_removed"})

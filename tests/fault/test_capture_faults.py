@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from nodeagent.capture.journal_lock import take_lock
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.states import State
 from nodeagent.infra.gaps import GapReason
@@ -160,5 +161,20 @@ def test_a_file_at_its_end_is_said_and_an_unwanted_camera_leaves(tmp_path: Path,
         eventually(lambda: capture.state is State.SOURCE_ENDED, within_s=20)
         assert [len(count_frames(clip.path)) for clip in capture.clips()] == [30]
         eventually(lambda: len(capture.tasks()) == 1)
+        rings = capture.folder / "memory" / "rings"
+        assert list(rings.iterdir())
         write_wanted(capture.state_dir / "wanted.json", Wanted(2, ()))
         assert capture.wait(10) == EXIT_OK
+        assert list(rings.iterdir()) == []
+
+
+def test_a_camera_that_comes_back_waits_for_who_finishes_its_clips(tmp_path: Path, redis_url: str) -> None:
+    video = make_video(tmp_path / "source.mp4", seconds=3)
+    capture = CaptureProcess(tmp_path, str(video), redis_url)
+    lock = take_lock(capture.state_dir / "journal" / "gate-1.jsonl")
+    assert lock is not None
+    with capture:
+        eventually(lambda: "still being announced" in str(capture.cell.row(0)), within_s=10)
+        assert capture.clips() == []
+        os.close(lock)
+        eventually(lambda: capture.state is State.SOURCE_ENDED and len(capture.clips()) >= 1, within_s=20)

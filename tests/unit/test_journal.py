@@ -137,6 +137,18 @@ def test_a_full_disk_refuses_a_clip_and_takes_a_confirmation_for_granted(tmp_pat
     assert [c.task.clip_seq for c in Journal(path).all_unconfirmed()] == [0, 1, 3]
 
 
+def test_a_confirmation_that_comes_after_the_end_goes_into_no_other_file(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "cam.jsonl")
+    journal.close_clip(closed(0))
+    journal.close()
+    with (tmp_path / "other").open("w+b") as other:
+        journal.confirm(closed(0).key)
+        with pytest.raises(OSError, match="descriptor"):
+            journal.close_clip(closed(1))
+        assert other.read() == b""
+    assert [c.task.clip_seq for c in Journal(tmp_path / "cam.jsonl").all_unconfirmed()] == [0]
+
+
 def test_half_a_line_on_a_disk_that_cannot_be_rewritten_swallows_no_other(tmp_path: Path) -> None:
     path = tmp_path / "cam.jsonl"
     Journal(path).close_clip(closed(0))
