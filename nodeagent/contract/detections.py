@@ -97,13 +97,17 @@ class ClipDetections:
         if not len(rows):
             return
         sample, label = rows["sample"], rows["label"]
-        if sample[0] < 0 or sample[-1] >= len(header.sample_ns) or np.any(np.diff(sample) < 0):
+        # Compared, not subtracted: a difference of two int32 may wrap.
+        if sample[0] < 0 or sample[-1] >= len(header.sample_ns) or np.any(sample[1:] < sample[:-1]):
             raise DecodeError("detections: sample must grow and index sample_ns")
         if label.min() < 0 or label.max() >= len(header.labels):
             raise DecodeError("detections: label must index labels")
         numbers = np.stack([rows[name] for name in ("x1", "y1", "x2", "y2", "score")])
         if not np.isfinite(numbers).all() or numbers.min() < 0.0 or numbers.max() > 1.0:
             raise DecodeError("detections: boxes and scores must lie in [0, 1]")
+        inverted = (rows["x2"] < rows["x1"]) | (rows["y2"] < rows["y1"])
+        if inverted.any():
+            raise DecodeError(f"detections: box {int(inverted.argmax())} is inverted: x1 <= x2 and y1 <= y2")
 
     def npy(self) -> bytes:
         """The rows as `.npy` bytes."""

@@ -115,8 +115,10 @@ def detections(draw: st.DrawFn) -> ClipDetections:
         draw(st.lists(st.integers(0, max(0, len(sample_ns) - 1)), min_size=number, max_size=number))
     )
     rows["label"] = draw(st.lists(st.integers(0, len(labels) - 1), min_size=number, max_size=number))
-    for name in ("x1", "y1", "x2", "y2", "score"):
-        rows[name] = draw(st.lists(units, min_size=number, max_size=number))
+    column = st.lists(units, min_size=number, max_size=number)
+    rows["score"] = draw(column)
+    for low, high in (("x1", "x2"), ("y1", "y2")):
+        rows[low], rows[high] = np.sort([draw(column), draw(column)], axis=0)
     return ClipDetections(header, rows)
 
 
