@@ -36,6 +36,8 @@ PAUSE_NS = 2 * NS_PER_S
 #: A clip that has been written for this long, ns, shows that its disk takes what it is given: the file's head and the
 #: first fragments, of half a second each, are out.
 PROVEN_NS = NS_PER_S
+#: A stream without a key frame for this long is a fault to be told, ns: its clip is not closed, so nothing is analysed.
+KEYLESS_NS = 60 * NS_PER_S
 
 Problem = tuple[State, str]
 
@@ -91,7 +93,10 @@ class Recorder:
     @property
     def stream_trouble(self) -> str:
         """Why the stream cannot be analysed, though it may be recorded; empty when it can."""
-        return "packets arrive, but none gives a picture" if self._samples.blind >= BLIND_PACKETS else ""
+        if self._samples.blind >= BLIND_PACKETS:
+            return "packets arrive, but none gives a picture"
+        keyless_ns = self._segmenter.keyless_ns(self._timeline.newest_ns) if self._part is not None else 0
+        return f"no key frame for {keyless_ns // NS_PER_S} s" if keyless_ns >= KEYLESS_NS else ""
 
     def begin_session(self, stream: av.VideoStream) -> None:
         """The source was opened; its first key frame begins a clip."""

@@ -22,9 +22,13 @@ from nodeagent.contract.ids import NS_PER_MS, NS_PER_S
 from nodeagent.infra.clock import Clock
 from nodeagent.infra.gaps import GapReason
 from nodeagent.infra.storage import Storage
-from nodeagent.infra.video import frames, opened, sample_size
+from nodeagent.infra.video import frames, opened, packet_times, sample_size
 
 log = logging.getLogger(__name__)
+
+#: Longer clips are repaired by their packets alone, ns: decoding them might take longer than a beat, and a source
+#: without key frames makes clips of any length.
+DECODED_MOST_NS = 20 * NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,4 +167,8 @@ def _names(folder: Path) -> list[str]:
 def _frame_times(path: Path, clip: ClipId) -> tuple[list[int], tuple[int, int]]:
     with opened(path) as (container, stream):
         size = (stream.width, stream.height)
+        times = packet_times(container, stream, clip.start_ns)
+    if times and times[-1] - times[0] > DECODED_MOST_NS:
+        return times, size
+    with opened(path) as (container, stream):
         return [time_ns for time_ns, _ in frames(container, stream, clip.start_ns)], size

@@ -116,6 +116,12 @@ def frames(
                 yield start_ns + ns_of(frame.pts - base, packet.time_base), frame
 
 
+def packet_times(container: av.container.InputContainer, stream: av.VideoStream, start_ns: int) -> list[int]:
+    """Capture times of a clip's frames, growing, without decoding one: also of frames that could not be decoded."""
+    stamps = [(packet.pts, packet.time_base) for packet in container.demux(stream) if packet.pts is not None]
+    return sorted(start_ns + ns_of(pts - stamps[0][0], time_base) for pts, time_base in stamps)
+
+
 def nearest(times: Sequence[int], time_ns: int) -> int | None:
     """Index of the wanted time that a frame at `time_ns` is; None when it is none of them.  `times` grow."""
     low, high = 0, len(times)
