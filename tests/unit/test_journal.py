@@ -140,11 +140,14 @@ def test_a_full_disk_refuses_a_clip_and_takes_a_confirmation_for_granted(tmp_pat
 def test_a_confirmation_that_comes_after_the_end_goes_into_no_other_file(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "cam.jsonl")
     journal.close_clip(closed(0))
+    number = journal._file
     journal.close()
     with (tmp_path / "other").open("w+b") as other:
+        os.dup2(other.fileno(), number)
         journal.confirm(closed(0).key)
         with pytest.raises(OSError, match="descriptor"):
             journal.close_clip(closed(1))
+        os.close(number)
         assert other.read() == b""
     assert [c.task.clip_seq for c in Journal(tmp_path / "cam.jsonl").all_unconfirmed()] == [0]
 
