@@ -22,6 +22,7 @@ class EngineInfo:
         threads: threads of one call.
         batch: samples per call that the model is fixed to; None: any number.
         outputs: shapes of the outputs for one sample.
+        sample_s: seconds that one sample took in the dry run, at most: the first run is the slowest.
     """
 
     engine: str
@@ -29,6 +30,7 @@ class EngineInfo:
     threads: int
     batch: int | None
     outputs: tuple[tuple[int, ...], ...]
+    sample_s: float
 
 
 class Engine(Protocol):

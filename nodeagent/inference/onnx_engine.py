@@ -7,6 +7,7 @@ do not spin while they wait: on a server that also decodes video a spinning thre
 from __future__ import annotations
 
 import hashlib
+import time
 from pathlib import Path
 
 import cv2
@@ -70,6 +71,7 @@ class OnnxEngine:
         if outputs[0].type != FLOAT_NCHW:
             raise _wrong(model, "output", FLOAT_NCHW, outputs[0].type)
         self._outputs: tuple[tuple[int, ...], ...] = ()
+        self._sample_s = 0.0
         side = (3, model.input.height, model.input.width)
         self._planes = np.empty(side, np.uint8)
         self._floats = np.empty((self._batch or 1, *side), np.float32)
@@ -77,7 +79,8 @@ class OnnxEngine:
 
     def describe(self) -> EngineInfo:
         """What runs, and where."""
-        return EngineInfo(f"onnxruntime {ort.__version__}", "cpu", self._threads, self._batch, self._outputs)
+        version = f"onnxruntime {ort.__version__}"
+        return EngineInfo(version, "cpu", self._threads, self._batch, self._outputs, self._sample_s)
 
     def infer(self, batch: Pixels) -> list[Numbers]:
         """Run the model; a model of fixed batch is run as often as it takes.
@@ -134,7 +137,9 @@ class OnnxEngine:
         # Two samples where any number is allowed: a head exported for one says so here and not in the first clip.
         model, count = self._model, self._batch or 2
         grey = np.full((count, model.input.height, model.input.width, 3), model.input.pad, np.uint8)
+        began_s = time.monotonic()
         (out,) = self._run(grey)
+        self._sample_s = (time.monotonic() - began_s) / count
         if out.ndim != 3 or out.shape[0] != count:
             raise _wrong(model, "output", f"3 dimensions that begin with the batch {count}", str(list(out.shape)))
         self._outputs = (tuple(out.shape[1:]),)

@@ -48,7 +48,7 @@ STUCK_S = 30.0
 SLOWER = 20
 #: Time between beats that needs no announcement, seconds.
 BEAT_S = 1.0
-#: Announced for the first engine call, seconds: nothing is known of its speed yet.
+#: Announced for the first engine call at least, seconds: its speed is known from the dry run only.
 FIRST_CALL_S = 10.0
 #: Part of the node's stop_timeout_s for which tasks that are still coming are taken.
 TAKE_SHARE = 0.2
@@ -77,7 +77,10 @@ class Pipeline:
         self._loader = Loader(node.node_id, intake, storage, rings, choice, self._buffers, self._tries, ctx.clock)
         self._publisher = Publisher(node.node_id, bus, ctx.clock, self._over, self._tally, self._tries)
         self._stuck_s = STUCK_S + (settings.bus.confirm_timeout_s if settings.bus else 0.0)
-        self._slowest_s = FIRST_CALL_S
+        slowest_sample_s = max(model.engine.describe().sample_s for model in models.values())
+        #: Allowed for one engine call of any model by what the dry runs showed, seconds.
+        self._dry_s = SLOWER * slowest_sample_s * settings.inference.batch
+        self._slowest_s = max(FIRST_CALL_S, self._dry_s)
         self._calls = 0
         self._infer_ns = 0
         #: Clip whose engine call failed, and why: its other batches are not tried.
@@ -176,8 +179,8 @@ class Pipeline:
             self._buffers.give(batch.model, batch.buffer)
 
     def _tick(self, took_s: float) -> None:
-        # What was measured takes the place of the first call's guess.
-        known_s = 0.0 if self._calls == 0 else self._slowest_s
+        # What was measured takes the place of the first call's least.
+        known_s = self._dry_s if self._calls == 0 else self._slowest_s
         self._calls += 1
         self._slowest_s = max(known_s, took_s * SLOWER)
         self._infer_ns += round(took_s * NS_PER_S)

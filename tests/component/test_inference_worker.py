@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import signal
 import threading
@@ -19,9 +20,12 @@ from nodeagent.contract.errors import BadModel, ConfigError, Fault, Refused, Una
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.states import State
 from nodeagent.inference import worker
+from nodeagent.inference.engine import EngineInfo
 from nodeagent.inference.intake import PREFETCH
 from nodeagent.inference.model import load_models
+from nodeagent.inference.onnx_engine import OnnxEngine
 from nodeagent.inference.outcomes import FAULT_CLIPS
+from nodeagent.inference.pipeline import FIRST_CALL_S, SLOWER
 from nodeagent.inference.publisher import UNROUTABLE_MAX
 from nodeagent.inference.tries import TRIES_MAX, Tries
 from nodeagent.infra.bus.port import Delivery
@@ -294,6 +298,31 @@ def test_the_loop_beats_and_ring_memory_goes_back(bench: Bench, monkeypatch: pyt
         bench.writers.pop("cam1").close()
         path.unlink()
         eventually(lambda: str(path) not in maps.read_text())
+
+
+def test_the_first_engine_call_may_take_what_the_dry_run_showed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    describe = OnnxEngine.describe
+
+    def slow(engine: OnnxEngine) -> EngineInfo:
+        info = describe(engine)
+        assert 0 < info.sample_s < FIRST_CALL_S
+        return dataclasses.replace(info, sample_s=2.0)
+
+    monkeypatch.setattr(OnnxEngine, "describe", slow)
+    with bench.running():
+        eventually(lambda: bench.ctx.cell.allow_s == SLOWER * 2.0 * bench.ctx.settings.inference.batch)
+        bench.offer(in_ring(bench))
+        settled(bench, 1)
+        # The other model's first call is still to come.
+        assert bench.ctx.cell.allow_s == SLOWER * 2.0 * bench.ctx.settings.inference.batch
+
+
+def test_a_quick_engine_that_hangs_is_soon_noticed(bench: Bench) -> None:
+    with bench.running():
+        eventually(lambda: bench.ctx.cell.allow_s == FIRST_CALL_S)
+        bench.offer(in_ring(bench))
+        settled(bench, 1)
+        eventually(lambda: (bench.ctx.cell.allow_s or 0) < FIRST_CALL_S)
 
 
 def test_an_engine_that_fails_means_unknown(

@@ -25,7 +25,7 @@ class NoEngine:
         raise AssertionError("not run here")
 
     def describe(self) -> EngineInfo:
-        return EngineInfo("none", "none", 0, None, ())
+        return EngineInfo("none", "none", 0, None, (), 0.0)
 
 
 class Desk:
