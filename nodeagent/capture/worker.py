@@ -84,7 +84,7 @@ def _take_journal(ctx: WorkerContext, camera_id: str) -> bool:
     """Wait for whoever finishes what this camera left when it was removed (`orphans`); False when told to stop."""
     path = _journal_path(ctx, camera_id)
     while take_lock(path) is None:
-        ctx.cell.state(State.CONNECTING, "its clips of the time before are still being announced")
+        ctx.cell.state(State.CONNECTING, "waits for the end of what it left when it was removed")
         ctx.cell.beat()
         if ctx.stop.wait(WAIT_S):
             return False

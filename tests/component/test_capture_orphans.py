@@ -18,13 +18,17 @@ from nodeagent.contract.camera import CameraSpec, StreamSpec
 from nodeagent.contract.codec import Message, decode_clip_task
 from nodeagent.contract.errors import Refused, Unavailable
 from nodeagent.contract.ids import NS_PER_S
+from nodeagent.contract.report import Kind
+from nodeagent.infra.board import Board
 from nodeagent.infra.bus.topology import CLIPS, CLIPS_SPILL
 from nodeagent.infra.clock import SystemClock
 from nodeagent.infra.gaps import read_gaps
 from nodeagent.infra.settings.sections import Settings
 from nodeagent.infra.stop import Stop
 from nodeagent.infra.wanted import Wanted, write_wanted
+from nodeagent.infra.worker import WorkerContext
 from tests.support.capturing import CAMERA, NODE, Bench
+from tests.support.eventually import eventually
 from tests.support.media import make_video
 
 
@@ -181,6 +185,18 @@ def test_killed_while_it_announces_it_begins_anew_and_tells_every_clip(site: Sit
     assert sorted(set(told)) == list(range(len(site.bench.clips())))
     assert len(told) == len(set(told)) + 1
     assert not site.path.exists()
+
+
+def test_a_worker_looks_after_them_in_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOK_S", 0.05)
+    settings = Settings.model_validate({"node": {"node_id": NODE, "state_dir": str(tmp_path)}})
+    path = tmp_path / "journal" / f"{CAMERA}.jsonl"
+    Journal(path).close()
+    write_wanted(tmp_path / "wanted.json", Wanted(1, ()))
+    stop, cell = Stop(), Board.create(tmp_path / "board", NODE, os.getpid(), 0).claim("storage", Kind.STORAGE)
+    module.start(WorkerContext("storage", settings, cell, stop, SystemClock(), tmp_path / "memory"))
+    eventually(lambda: not path.exists())
+    stop.request()
 
 
 def test_a_lock_whose_name_was_removed_is_no_lock(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def test_a_camera_that_comes_back_waits_for_who_finishes_its_clips(tmp_path: Pat
     lock = take_lock(capture.state_dir / "journal" / "gate-1.jsonl")
     assert lock is not None
     with capture:
-        eventually(lambda: "still being announced" in str(capture.cell.row(0)), within_s=10)
+        eventually(lambda: "when it was removed" in str(capture.cell.row(0)), within_s=10)
         assert capture.clips() == []
         os.close(lock)
         eventually(lambda: capture.state is State.SOURCE_ENDED and len(capture.clips()) >= 1, within_s=20)
