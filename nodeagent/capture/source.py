@@ -35,6 +35,9 @@ QUEUE_PACKETS = 256
 OPEN_TIMEOUT_S = 10.0
 #: Packets that were read in less than this came out of a buffer, not from the camera as it made them, seconds.
 BUFFERED_READ_S = 0.005
+#: A camera that sends no key frame for this long is opened anew, seconds: most begin a session with one, and only there
+#: can a clip be closed and analysed.  Longer than the longest spacing that cameras offer.
+KEYLESS_MOST_S = 300.0
 #: The first packets are held until the buffer of the opening is empty, at most so many.
 HELD_PACKETS = 250
 #: A file that lags behind its own pace by more than this goes on from now instead of catching up, ns.
@@ -159,7 +162,16 @@ class Session:
             return Ended(State.SOURCE_DOWN, "abandoned")
         if self._spec.is_file:
             return self._read_file(container, stream)
+        return self._read_live(container, stream)
+
+    def _read_live(self, container: av.container.InputContainer, stream: av.VideoStream) -> Ended:
+        key_s = self._clock.monotonic_s()
         for arrived in settled(self._timed(container, stream)):
+            keyless_s = self._clock.monotonic_s() - key_s
+            if arrived.packet.is_keyframe:
+                key_s += keyless_s
+            elif keyless_s >= KEYLESS_MOST_S:
+                return Ended(State.BAD_STREAM, f"no key frame for {keyless_s:.0f} s")
             if not self._put(arrived):
                 break
         return Ended(State.SOURCE_DOWN, "the source closed the connection")

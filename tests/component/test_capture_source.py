@@ -87,6 +87,26 @@ def test_the_first_frame_of_an_rtsp_session_stands_a_frame_before_the_second(tmp
     assert [b.arrival_ns - a.arrival_ns for a, b in itertools.pairwise(seen[:3])] == [NS_PER_S // 10] * 2
 
 
+class FastClock(SystemClock):
+    """Five minutes pass in a second."""
+
+    def monotonic_s(self) -> float:
+        return super().monotonic_s() * 300
+
+
+@pytest.mark.rtsp
+def test_a_camera_that_sends_no_more_key_frames_is_opened_anew(tmp_path: Path) -> None:
+    need_rtsp()
+    with RtspServer({"cam": make_video(tmp_path / "a.mp4", gop=100, seconds=10)}, 10) as server:
+        session = Session(StreamSpec(url=server.url("cam")), 2.0, FastClock())
+        seen = events(session, silence_s=5.0)
+        session.close()
+    assert isinstance(seen[-1], Ended)
+    assert seen[-1].state is State.BAD_STREAM
+    assert seen[-1].detail.startswith("no key frame for 3")
+    assert sum(isinstance(event, Arrived) for event in seen) >= 5
+
+
 class TurnedClock(SystemClock):
     """A wall clock that is set back by hand."""
 
