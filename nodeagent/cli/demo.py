@@ -158,9 +158,8 @@ class DemoRun:
                     rates.note(report, past_s)
                     if self._killer is not None:
                         self._watch.say_all(self._killer.step(report, past_s))
-                live.update(
-                    page(report, rates, self._watch.alarms, self._watch.events, self._plan.seconds - past_s, zone)
-                )
+                left_s, watch = self._plan.seconds - past_s, self._watch
+                live.update(page(report, rates, watch.alarms, watch.events, left_s, zone, time.time_ns()))
                 time.sleep(LOOK_S)
 
     def _stop(self, agent: subprocess.Popen[bytes]) -> None:

@@ -15,6 +15,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from nodeagent.cli.status_view import behind_s
 from nodeagent.cli.times import local_time
 from nodeagent.contract.report import ChildRow, Kind, NodeReport, Phase
 from nodeagent.contract.states import MEANING
@@ -57,19 +58,19 @@ def _state(row: ChildRow) -> Text:
     return Text(row.state.value, style="red" if MEANING[row.state].problem else "green")
 
 
-def _stages(report: NodeReport, rates: Rates) -> Table:
+def _stages(report: NodeReport, rates: Rates, now_ns: int) -> Table:
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
-    for name in ("process", "pid", "state", "samples/s", "lag", "done", "restarts"):
+    for name in ("process", "pid", "state", "samples/s", "behind", "done", "restarts"):
         table.add_column(name, no_wrap=True, min_width=len(name))
     for row in report.rows:
         rate = rates.per_second(row.name)
-        lag = row.counters.get("lag_ms")
+        behind = behind_s(row, now_ns)
         table.add_row(
             row.name,
             str(row.pid or "-"),
             _state(row),
             f"{rate:.1f}" if rate is not None else "",
-            f"{lag / 1000:.1f} s" if lag else "",
+            f"{behind:.1f} s" if behind is not None else "",
             _done(row),
             str(row.restarts) if row.restarts else "",
         )
@@ -110,9 +111,10 @@ def page(
     events: Sequence[str],
     left_s: float,
     zone: ZoneInfo,
+    now_ns: int,
 ) -> RenderableType:
-    """The whole page; `left_s` is the time until the demo ends."""
-    stages: RenderableType = _stages(report, rates) if report else Text("starting ...", style="dim")
+    """The whole page; `left_s` is the time until the demo ends, `now_ns` the wall clock, UTC ns."""
+    stages: RenderableType = _stages(report, rates, now_ns) if report else Text("starting ...", style="dim")
     return Group(
         Panel(stages, title=f"stages ({left_s:.0f} s left)", border_style="cyan"),
         Panel(_alarms(alarms, zone), title="alarms", border_style="cyan"),

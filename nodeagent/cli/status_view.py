@@ -6,7 +6,7 @@ Problems come first, each with since-when, cause and hint; cameras that are well
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nodeagent.contract.ids import NS_PER_MS, NS_PER_S
@@ -18,6 +18,8 @@ PHASE_HINT: dict[Phase, str] = {
     Phase.BACKOFF: "the process ended and is started again by itself: its last words are in the log",
     Phase.FATAL: "it cannot serve with this configuration: correct it, then `systemctl reload nodeagent`",
 }
+#: Where the messages of a kind of worker lie that it put aside.
+_DEAD_QUEUES = {Kind.INFERENCE: "clips.dead", Kind.JUDGE: "detections.dead", Kind.ALARM: "alarms.dead"}
 #: Counter whose growth is a kind's rate.
 _RATE_COUNTER = {
     Kind.CAPTURE: "samples",
@@ -103,7 +105,8 @@ class StatusView:
 def status_view(report: NodeReport, now_ns: int, earlier: NodeReport | None = None, over_s: float = 0.0) -> StatusView:
     """What to show of a report; rates are over `over_s` since `earlier`, or since the node's start without one."""
     rows = report.rows
-    problems = sorted((p for p in map(problem_of, rows) if p), key=lambda p: (p.since_ns, p.name))
+    found = [*(p for p in map(problem_of, rows) if p), *_dead_letters(rows)]
+    problems = sorted(found, key=lambda p: (p.since_ns, p.name))
     troubled = {problem.name for problem in problems}
     well = Counter(str(row.state) for row in rows if row.kind is Kind.CAPTURE and row.name not in troubled)
     elapsed_s = over_s if earlier else (now_ns - report.started_ns) / NS_PER_S
@@ -127,9 +130,30 @@ def problem_of(row: ChildRow) -> Problem | None:
     return None
 
 
+def _dead_letters(rows: Iterable[ChildRow]) -> Iterable[Problem]:
+    """A problem for each dead-letter queue that holds something, as its workers last saw it."""
+    for kind, queue in _DEAD_QUEUES.items():
+        seen = [row.counters for row in rows if row.kind is kind and row.counters.get("put_aside")]
+        if seen:
+            count = max(counters["put_aside"] for counters in seen)
+            since_ns = min(counters["put_aside_ns"] for counters in seen)
+            cause = f"{count} message{'s' if count != 1 else ''} that could not be used, with the reason in each"
+            yield Problem(queue, "put_aside", since_ns, cause, "look into them, then purge the queue: docs/bus.md", 0)
+
+
+def behind_s(row: ChildRow, now_ns: int) -> float | None:
+    """How old the newest finished work of a child is, seconds; for alarms how long the newest took; None: not known."""
+    newest_ns = row.counters.get("last_sample_ns") or row.counters.get("last_clip_ns")
+    if newest_ns:
+        return max(0.0, (now_ns - newest_ns) / NS_PER_S)
+    lag_ms = row.counters.get("lag_ms")
+    return lag_ms * NS_PER_MS / NS_PER_S if lag_ms else None
+
+
 def _stages(
-    rows: Iterable[ChildRow], before: dict[str, ChildRow], troubled: set[str], elapsed_s: float, now_ns: int
+    rows: Sequence[ChildRow], before: dict[str, ChildRow], troubled: set[str], elapsed_s: float, now_ns: int
 ) -> Iterable[StageLine]:
+    capturing = any(row.state is State.CAPTURING for row in rows)
     for kind in Kind:
         mine = [row for row in rows if row.kind is kind]
         if mine:
@@ -138,7 +162,7 @@ def _stages(
                 children=len(mine),
                 well=sum(row.name not in troubled for row in mine),
                 per_s=_rate(kind, mine, before, elapsed_s),
-                lag_s=_lag(kind, mine, now_ns),
+                lag_s=_lag(kind, mine, now_ns) if capturing or kind is Kind.ALARM else None,
                 notes=", ".join(f"{total} {word}" for word, total in _notes(kind, mine)),
             )
 
@@ -154,11 +178,10 @@ def _rate(kind: Kind, rows: list[ChildRow], before: dict[str, ChildRow], elapsed
 
 def _lag(kind: Kind, rows: list[ChildRow], now_ns: int) -> float | None:
     if kind is Kind.CAPTURE:
-        newest = [row.counters.get("last_sample_ns", 0) for row in rows if row.state is State.CAPTURING]
-        oldest_ns = min(newest, default=0)
-        return max(0.0, (now_ns - oldest_ns) / NS_PER_S) if oldest_ns else None
-    lags = [row.counters["lag_ms"] for row in rows if "lag_ms" in row.counters]
-    return max(lags) * NS_PER_MS / NS_PER_S if lags else None
+        rows = [row for row in rows if row.state is State.CAPTURING]
+    ages = [age for row in rows if (age := behind_s(row, now_ns)) is not None]
+    # Inference workers share a queue: the stage is as far as the one that is furthest.
+    return (min if kind is Kind.INFERENCE else max)(ages, default=None)
 
 
 def _notes(kind: Kind, rows: list[ChildRow]) -> Iterable[tuple[str, int]]:

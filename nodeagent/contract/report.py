@@ -36,8 +36,12 @@ class Kind(StrEnum):
     ALARM = "alarm"
 
 
+#: Gauges of who consumes a queue: messages in its dead-letter queue, and since when (UTC ns) there are some.
+_ASIDE = ("put_aside", "put_aside_ns")
+#: Gauges of who serves clips: the capture time at which the newest finished one ends, UTC ns.
+_SERVING = ("last_clip_ns", *_ASIDE)
 #: Counters of each kind, in the order of the board's cells.  They start at 0 with each node start and survive the
-#: restart of a child.  `*_lag_ms` and other gauges are set, not added to.
+#: restart of a child.  `lag_ms` and other gauges are set, not added to.
 COUNTERS: dict[Kind, tuple[str, ...]] = {
     Kind.REDIS: ("memory_bytes", "keys"),
     Kind.STORAGE: ("clips", "bytes", "deleted", "free_bytes", "quota_bytes"),
@@ -54,8 +58,18 @@ COUNTERS: dict[Kind, tuple[str, ...]] = {
         "repaired",
         "last_sample_ns",
     ),
-    Kind.INFERENCE: ("clips", "samples", "from_ring", "from_clip", "unknown", "refused", "boxes", "lag_ms", "infer_ms"),
-    Kind.JUDGE: ("clips", "samples", "duplicates", "fenced", "gaps", "alarms", "refused", "lag_ms", "cameras"),
+    Kind.INFERENCE: (
+        "clips",
+        "samples",
+        "from_ring",
+        "from_clip",
+        "unknown",
+        "refused",
+        "boxes",
+        "infer_ms",
+        *_SERVING,
+    ),
+    Kind.JUDGE: ("clips", "samples", "duplicates", "fenced", "gaps", "alarms", "refused", "cameras", *_SERVING),
     Kind.ALARM: (
         "received",
         "rows",
@@ -66,6 +80,7 @@ COUNTERS: dict[Kind, tuple[str, ...]] = {
         "refused",
         "waiting",
         "lag_ms",
+        *_ASIDE,
     ),
 }
 

@@ -104,11 +104,32 @@ def test_lag_is_that_of_the_slowest() -> None:
         row("capture:a", State.CAPTURING, counters={"last_sample_ns": NOW_NS - S}),
         row("capture:b", State.CAPTURING, counters={"last_sample_ns": NOW_NS - 3 * S}),
         row("capture:c", State.SOURCE_DOWN, counters={"last_sample_ns": START_NS}),
-        row("judge:0", counters={"lag_ms": 200}),
-        row("judge:1", counters={"lag_ms": 1500}),
+        row("inference:0", counters={"last_clip_ns": NOW_NS - 60 * S}),
+        row("inference:1", counters={"last_clip_ns": NOW_NS - 4 * S}),
+        row("judge:0", counters={"last_clip_ns": NOW_NS - 5 * S}),
+        row("judge:1", counters={"last_clip_ns": NOW_NS - 600 * S}),
+        row("judge:2", counters={"last_clip_ns": 0}),
+        row("alarm:0", counters={"lag_ms": 1500}),
     ]
     lags = {line.kind: line.lag_s for line in status_view(report(*rows), NOW_NS).stages}
-    assert lags == {Kind.CAPTURE: pytest.approx(3.0), Kind.JUDGE: pytest.approx(1.5)}
+    # Inference workers share a queue, so the furthest one tells; a judge that stands still is seen.
+    assert lags == {Kind.CAPTURE: 3.0, Kind.INFERENCE: 4.0, Kind.JUDGE: 600.0, Kind.ALARM: 1.5}
+
+
+def test_nothing_is_behind_while_no_camera_records() -> None:
+    rows = [row("capture:a", State.SOURCE_DOWN), row("judge:0", counters={"last_clip_ns": NOW_NS - 600 * S})]
+    assert {line.lag_s for line in status_view(report(*rows), NOW_NS).stages} == {None}
+
+
+def test_dead_letters_are_a_problem_of_their_queue() -> None:
+    rows = [
+        row("inference:0", counters={"put_aside": 3, "put_aside_ns": NOW_NS - 60 * S}),
+        row("inference:1", counters={"put_aside": 3, "put_aside_ns": NOW_NS - 50 * S}),
+        row("judge:0", counters={"put_aside": 0, "put_aside_ns": 0}),
+    ]
+    (problem,) = status_view(report(*rows), NOW_NS).problems
+    assert (problem.name, problem.state, problem.since_ns) == ("clips.dead", "put_aside", NOW_NS - 60 * S)
+    assert "3 messages" in problem.cause
 
 
 def test_stages_count_children_and_those_that_are_well() -> None:
