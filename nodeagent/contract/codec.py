@@ -16,8 +16,11 @@ from nodeagent.contract.ids import Frozen
 
 #: Header that says what the body is.
 TYPE_HEADER = "type"
-#: Header that carries the JSON of a message whose body is an array.
+#: Header that carried the JSON of detections before it was in the body.
 META_HEADER = "meta"
+#: Bytes of the number, big-endian, with which a body of JSON and an array says how long its JSON is.  The JSON is in
+#: the body because headers must fit one frame of the broker's, 128 KB, and ten thousand labels do not.
+_LENGTH_BYTES = 4
 #: Largest body that is looked at, bytes: 100 boxes in each of 300 samples are under 1 MB.
 MAX_BODY_BYTES = 8_000_000
 
@@ -72,8 +75,10 @@ def decode_clip_task(message: Message) -> ClipTask:
 
 
 def encode_detections(found: ClipDetections) -> Message:
-    """Detections as a message: `.npy` body, JSON header."""
-    return Message(found.npy(), {TYPE_HEADER: "detections", META_HEADER: found.header.model_dump_json()})
+    """Detections as a message: length of the header, the header as JSON, the rows as `.npy` bytes."""
+    header = found.header.model_dump_json().encode()
+    body = len(header).to_bytes(_LENGTH_BYTES, "big") + header + found.npy()
+    return Message(body, {TYPE_HEADER: "detections"})
 
 
 def decode_detections(message: Message) -> ClipDetections:
@@ -83,8 +88,9 @@ def decode_detections(message: Message) -> ClipDetections:
         DecodeError: they are none.
     """
     _expect(message, "detections")
-    header = _parse(DetectionsHeader, message.headers.get(META_HEADER, ""))
-    return ClipDetections(header, rows_from_npy(message.body))
+    end = _LENGTH_BYTES + int.from_bytes(message.body[:_LENGTH_BYTES], "big")
+    header = _parse(DetectionsHeader, message.body[_LENGTH_BYTES:end])
+    return ClipDetections(header, rows_from_npy(message.body[end:]))
 
 
 def encode_alarm(alarm: AlarmMessage) -> Message:

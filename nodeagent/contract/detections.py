@@ -1,6 +1,6 @@
 """What a model saw in one clip: a structured array for the boxes, a small header for the rest.
 
-On the wire the body is the array as `.npy` bytes (read with `allow_pickle=False`) and the header is JSON.
+On the wire both are the body: the header as JSON, then the array as `.npy` bytes (never unpickled).
 """
 
 from __future__ import annotations

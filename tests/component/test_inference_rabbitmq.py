@@ -1,7 +1,8 @@
-"""The order in which clips are served after inference was away for longer than their queue keeps them (RabbitMQ)."""
+"""The pipeline on RabbitMQ: the order of clips after an outage, and detections that are large."""
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Iterator
@@ -13,8 +14,9 @@ import pytest
 from nodeagent.contract.clip import ClipTask
 from nodeagent.contract.codec import decode_detections, encode_clip_task
 from nodeagent.contract.ids import NS_PER_S
+from nodeagent.inference.description import LABELS_MAX
 from nodeagent.inference.engine import Numbers, Pixels
-from nodeagent.inference.model import load_models
+from nodeagent.inference.model import Model, load_models
 from nodeagent.inference.onnx_engine import OnnxEngine
 from nodeagent.inference.pipeline import Pipeline
 from nodeagent.infra.bus import rabbitmq_layout
@@ -46,8 +48,8 @@ def buses(rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[
 
 
 @contextmanager
-def served(bench: Bench, bus: Bus) -> Iterator[None]:
-    pipeline = Pipeline(bench.ctx, bus, load_models(bench.ctx.settings))
+def served(bench: Bench, bus: Bus, models: dict[str, Model]) -> Iterator[None]:
+    pipeline = Pipeline(bench.ctx, bus, models)
     thread = threading.Thread(target=pipeline.run)
     thread.start()
     try:
@@ -88,9 +90,25 @@ def test_after_an_outage_the_oldest_clips_are_served_first(
     assert ours.depth(clips_queue(NODE)) == FRESH_CLIPS
     ours.consume(detections_queue(NODE, 0), prefetch=4)
     order = []
-    with served(bench, its):
+    with served(bench, its, load_models(bench.ctx.settings)):
         while len(order) < CLIPS_OF_OUTAGE + FRESH_CLIPS:
             got = take(ours)
             ours.ack(got)
             order.append((decode_detections(got.message).header.start_ns - EPOCH_NS) // (5 * NS_PER_S))
     assert order == list(range(CLIPS_OF_OUTAGE + FRESH_CLIPS))
+
+
+def test_a_model_of_ten_thousand_labels_is_served(tmp_path: Path, buses: tuple[Bus, Bus]) -> None:
+    """Their names are longer than one frame of AMQP, in which all headers of a message must fit."""
+    ours, its = buses
+    labels = tuple(f"{number:05}" + "x" * 59 for number in range(LABELS_MAX))
+    bench = make_bench(tmp_path, [marker_model(tmp_path)])
+    (model,) = load_models(bench.ctx.settings).values()
+    ours.consume(detections_queue(NODE, 0), prefetch=4)
+    ours.publish(CLIPS, "cam1", encode_clip_task(in_ring(bench)))
+    many = dataclasses.replace(model, description=model.description.model_copy(update={"labels": labels}))
+    with served(bench, its, {"m0": many}):
+        got = take(ours)
+    found = decode_detections(got.message)
+    assert found.header.labels == labels
+    assert found.rows["sample"].tolist() == [2, 5]
