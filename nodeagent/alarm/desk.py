@@ -41,6 +41,10 @@ HOLD_S = 60.0
 CUTTERS = 2
 #: Threads that push: a target that does not answer holds one for its time-out.
 PUSHERS = 4
+#: Alarms in hand that are pushed or wait for it; more go back into their queue, so that there is room for new ones.
+PUSHING_MAX = 64
+#: Delay of those, seconds: about what the pool needs for as many.
+CROWDED_S = 5.0
 #: Pause between two looks at the pool for a waiting alarm, seconds.
 LOOK_S = 0.5
 #: The same at most while the window lasts by the wall clock, seconds: about once per clip, so that it is pinned.
@@ -156,6 +160,7 @@ class AlarmDesk:
     def show(self) -> None:
         """Put state and gauges on the board."""
         self._cell.set("waiting", self.in_hand)
+        self._trouble.targets = self._work.targets.failing
         self._cell.state(*self._trouble.state(self._bus.connected, bool(self._jobs)))
 
     # Taking.
@@ -252,10 +257,15 @@ class AlarmDesk:
             self._later(job, RETRY_DELAYS_S[2])
         elif self._trouble.database:
             job.due_s = now_s + RETRY_S
+        elif job.row.state is AlarmState.REPLAY_READY and self._pushing() >= PUSHING_MAX:
+            self._later(job, CROWDED_S)
         elif job.row.state is AlarmState.REPLAY_READY:
             self._submit(self._pushers, job, partial(self._work.push, job.row.id, job.owed))
         else:
             self._look(job, now_s)
+
+    def _pushing(self) -> int:
+        return sum(job.work is not None and job.row.state is AlarmState.REPLAY_READY for job in self._jobs.values())
 
     def _look(self, job: Job, now_s: float) -> None:
         """Pin what is there of the window; cut when it is complete or never will be."""
@@ -310,29 +320,19 @@ class AlarmDesk:
     def _done(self, job: Job, done: Done) -> None:
         job.owed = False
         job.row = done.row or job.row
-        self._note_pushes(done)
+        self._cell.add("push_failures", sum(not push.accepted for push in done.pushes))
         if done.made_partial:
             self._cell.add("partial")
         if done.end is End.TAKEN:
             self._later(job, TAKEN_S)
         elif done.end is End.REFUSED:
-            self._later(job, retry_after_s(job.row))
+            self._later(job, retry_after_s(job.row, job.delivery.attempt if job.delivery else 1))
         elif job.row.state is AlarmState.REPLAY_READY:
             self._trouble.storage = ""
         elif job.row.state in (AlarmState.PUSHED, AlarmState.RECORDED):
             self._cell.add("pushed", int(job.row.state is AlarmState.PUSHED))
             lag_ns = self._clock.wall_ns() - job.row.confirmed_ns
             self._cell.set("lag_ms", max(0, lag_ns // NS_PER_MS))
-
-    def _note_pushes(self, done: Done) -> None:
-        for push in done.pushes:
-            if push.accepted:
-                self._trouble.targets.pop(push.target, None)
-                continue
-            self._cell.add("push_failures")
-            if push.target not in self._trouble.targets:
-                log.warning("push to %s fails: %s", push.target, push.error, extra={"event": "push_failing"})
-            self._trouble.targets[push.target] = push.error
 
     # Settling.
 

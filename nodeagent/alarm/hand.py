@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -40,7 +41,8 @@ class Trouble:
 
     database: str = ""
     storage: str = ""
-    targets: dict[str, str] = field(default_factory=dict)
+    #: What the last attempt at a push target gave, by its name.
+    targets: Mapping[str, str] = field(default_factory=dict)
 
     def state(self, connected: bool, busy: bool) -> tuple[State, str]:
         """The worst of it."""
@@ -55,10 +57,12 @@ class Trouble:
         return (State.RUNNING if busy else State.IDLE), ""
 
 
-def retry_after_s(row: AlarmRow) -> float:
-    """Delay before a push is tried again: grows with the failed attempts of its worst target."""
+def retry_after_s(row: AlarmRow, attempt: int) -> float:
+    """Delay before a push is tried again: grows with the failed attempts of its worst target, and with the message's
+    own count, which grows too while a target is left out.
+    """
     failed: dict[str, int] = {}
     for push in row.pushes:
         failed[push.target] = failed.get(push.target, 0) + (not push.accepted)
-    worst = max(failed.values(), default=1)
+    worst = max(attempt, *failed.values()) if failed else attempt
     return RETRY_DELAYS_S[min(max(worst, 1), len(RETRY_DELAYS_S)) - 1]

@@ -19,6 +19,7 @@ from nodeagent.alarm.replay import ReplayMaker
 from nodeagent.alarm.states import Event, sources
 from nodeagent.alarm.steps import Checkpoint
 from nodeagent.alarm.store import MAX_STARTS, AlarmStore
+from nodeagent.alarm.targets import Targets
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.infra.alarm_records import AlarmRow, AlarmState, PushRow
 from nodeagent.infra.clock import Clock
@@ -40,7 +41,7 @@ class End(Enum):
     TAKEN = auto()
     #: The row was given up.
     QUARANTINED = auto()
-    #: Some target did not accept.
+    #: Some target did not accept, or was left out because it keeps everybody waiting.
     REFUSED = auto()
 
 
@@ -74,7 +75,8 @@ class AlarmWork:
         """`site`: its name and time zone."""
         self._store = store
         self._maker = maker
-        self._targets = tuple(targets)
+        #: Shared by all threads.
+        self.targets = Targets(targets, clock)
         self._site, self._zone = site
         self._clock = clock
         self._checkpoint = checkpoint
@@ -82,7 +84,7 @@ class AlarmWork:
     @property
     def limit_s(self) -> float:
         """Seconds after which no claim of a step that began holds any more."""
-        return CLAIM_S + sum(target.timeout_s for target in self._targets)
+        return CLAIM_S + self.targets.timeouts_s
 
     def cut(self, alarm_id: int, clips: Sequence[StoredClip], camera_name: str, owed: bool) -> Done:
         """Make replay and snapshot of these clips and keep what the push will say.
@@ -100,16 +102,21 @@ class AlarmWork:
         return Done(End.MOVED, self._store.load(alarm_id), made_partial=won and bool(cutting.partial_reason))
 
     def push(self, alarm_id: int, owed: bool) -> Done:
-        """Ask every target that has not accepted yet, in turn."""
+        """Ask every target that has not accepted yet and may be asked now, in turn."""
+        if not owed:
+            seen = self._store.load(alarm_id)
+            owing = self.targets.owed(seen)
+            if owing and not any(self.targets.may_ask(target, alarm_id) for target in owing):
+                return Done(End.REFUSED, seen)
         taken = self._take(alarm_id, Event.ACCEPTED, self.limit_s, owed)
         if isinstance(taken, Done):
             return taken
         self._checkpoint("push_claimed")
-        accepted = {push.target for push in taken.pushes if push.accepted}
-        pushes = tuple(self._ask(taken, target) for target in self._targets if target.name not in accepted)
-        complete = all(push.accepted for push in pushes)
+        owing = self.targets.owed(taken)
+        pushes = tuple(self._ask(taken, target) for target in owing if self.targets.reserve(target, alarm_id))
+        complete = len(pushes) == len(owing) and all(push.accepted for push in pushes)
         if complete:
-            event = Event.ACCEPTED if self._targets else Event.NOBODY
+            event = Event.ACCEPTED if self.targets else Event.NOBODY
             self._store.pushed(taken, event, self._clock.wall_ns())
             self._checkpoint("pushed")
         else:
@@ -127,6 +134,7 @@ class AlarmWork:
             why = f"{type(exc).__name__} ({Path(frame.filename).name}:{frame.lineno})"
             log.error("push to %s: %s", target.name, why, extra={"event": "push_unforeseen"})  # noqa: TRY400
             push = PushRow(target.name, started_ns, 0, None, False, why)
+        self.targets.note(push, row.id)
         # kill -9 here: the target has it and we do not know.  It is asked again with the same key and bytes.
         self._checkpoint("push_sent")
         self._store.attempt(row.id, push)

@@ -14,6 +14,7 @@ from nodeagent.alarm.store import AlarmStore
 from nodeagent.alarm.work import AlarmWork
 from nodeagent.contract.errors import ConfigError, DecodeError, Unavailable
 from nodeagent.contract.states import State
+from nodeagent.infra.bus.aside import watch_aside
 from nodeagent.infra.bus.connect import open_bus
 from nodeagent.infra.bus.port import Bus
 from nodeagent.infra.bus.topology import ALARMS
@@ -42,6 +43,7 @@ def main(ctx: WorkerContext, arg: str) -> int:
     """Run alarm worker `arg` (its number) until told to stop; return the exit code."""
     engine = open_database(ctx.settings.database_url)
     bus = open_bus(ctx.settings)
+    watch_aside(ctx, bus, ALARMS)
     try:
         return serve(ctx, arg, engine, bus, go_on)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,3 +119,47 @@ def test_a_worker_whose_step_hangs_stops_beating_so_that_it_is_ended(
     assert beats == []
     go_on.set()
     world.until(lambda: beats)
+
+
+def test_a_target_that_hangs_keeps_neither_healthy_targets_nor_new_alarms_waiting(tmp_path: Path) -> None:
+    with PushReceiver(SECRET) as silent, PushReceiver(SECRET) as healthy:
+        silent.answer = lambda _count: Answer(delay_s=30)
+        world = World(tmp_path, (target(silent, "silent", timeout_s=1.0), target(healthy, "healthy")))
+        world.bus.delays = True
+        sent = [message(zone=f"zone {n}") for n in range(12)]
+        world.bus.put(sent[0])
+        world.until(lambda: world.bus.delayed)
+        began_s = time.monotonic()
+        for one in sent[1:]:
+            world.bus.put(one)
+        world.until(lambda: len(healthy.keys) == len(sent))
+        # One at a time asks the silent one; each alarm in turn would take as many time-outs.
+        assert time.monotonic() - began_s < 6.0
+        world.until(lambda: len(world.bus.delayed) >= len(sent))
+        assert len(silent.pushes) <= 4
+        rows = list_alarms(world.engine)
+        assert {row.state for row in rows} == {AlarmState.REPLAY_READY}
+        assert world.ctx.cell.current_state is State.PUSH_FAILING
+        world.close()
+
+
+def test_alarms_that_wait_for_a_push_leave_room_for_new_ones(
+    tmp_path: Path, receiver: PushReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk_module, "PUSHING_MAX", 2)
+    receiver.answer = lambda _count: Answer(delay_s=0.3)
+    world = World(tmp_path, (target(receiver),))
+    for number in range(6):
+        world.bus.put(message(zone=f"zone {number}"))
+    most = 0
+
+    def settled() -> bool:
+        nonlocal most
+        most = max(most, world.desk._pushing())
+        return world.bus.empty
+
+    world.until(settled)
+    assert most == 2 and {delay for _, delay in world.bus.delayed} == {desk_module.CROWDED_S}
+    assert {row.state for row in list_alarms(world.engine)} == {AlarmState.PUSHED}
+    assert len(receiver.pushes) == 6
+    world.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+import time
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from nodeagent.contract.codec import Message, encode_alarm
 from nodeagent.contract.errors import Unavailable
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.report import Kind
+from nodeagent.infra.alarm_records import AlarmRow, AlarmState
 from nodeagent.infra.board import Board
 from nodeagent.infra.bus.port import Delivery
 from nodeagent.infra.clock import SystemClock
@@ -67,6 +69,20 @@ def message(**changes: Any) -> AlarmMessage:
     )
 
 
+def alarm_row(**changes: object) -> AlarmRow:
+    """An alarm whose replay is ready, as the database has it; `changes` replace fields."""
+    sent = message()
+    fields = {name: None for name in AlarmRow.__dataclass_fields__}
+    fields |= {
+        "state": AlarmState.REPLAY_READY, "dedup_key": sent.dedup_key, "kind": "violation", "camera_id": "gate-1",
+        "rule_id": "yard", "rule_kind": "intrusion", "zone": "北门", "node_id": "node-1", "severity": "warning",
+        "started_ns": T0, "confirmed_ns": T0 + NS_PER_S, "sample_ns": T0 + NS_PER_S, "subjects": 1,
+        "evidence": sent.evidence, "pushes": (),
+        "timings": {"judged": T0 + 2 * NS_PER_S}, "replay_from_ns": T0, "replay_to_ns": T0 + 30 * NS_PER_S,
+    }  # fmt: skip
+    return AlarmRow(**(fields | changes))  # type: ignore[arg-type]
+
+
 def add_clip(
     storage: Storage,
     folder: Path,
@@ -102,7 +118,11 @@ def add_clips(storage: Storage, folder: Path, count: int = 8, start_ns: int = T0
 
 
 class MemoryBus:
-    """The part of the bus that a desk uses, for tests of the desk alone.  `later` and `nack` give back at once."""
+    """The part of the bus that a desk uses, for tests of the desk alone.
+
+    Attributes:
+        delays: whether `later` waits as told; else it gives back at once.
+    """
 
     def __init__(self) -> None:
         self._queue: deque[Delivery] = deque()
@@ -114,6 +134,8 @@ class MemoryBus:
         self.put_aside: list[tuple[Delivery, str]] = []
         self.connected = True
         self.refusing = False
+        self.delays = False
+        self._waiting: list[tuple[float, Delivery]] = []
 
     def put(self, body: AlarmMessage | Message, attempt: int = 1) -> None:
         """Publish."""
@@ -122,7 +144,7 @@ class MemoryBus:
 
     @property
     def empty(self) -> bool:
-        return not self.held and not self._queue
+        return not self.held and not self._queue and not self._waiting
 
     def redeliver(self) -> None:
         """As when the consumer died: what it held comes again."""
@@ -136,6 +158,10 @@ class MemoryBus:
         self.held.clear()
 
     def get(self, _timeout_s: float) -> Delivery | None:
+        due = [item for item in self._waiting if item[0] <= time.monotonic()]
+        for item in due:
+            self._waiting.remove(item)
+            self.put(item[1].message, item[1].attempt + 1)
         if not self._queue:
             return None
         delivery = self._queue.popleft()
@@ -150,6 +176,9 @@ class MemoryBus:
         self._confirmed()
         if self.held.pop(delivery.tag, None):
             self.delayed.append((delivery, delay_s))
+            if self.delays:
+                self._waiting.append((time.monotonic() + delay_s, delivery))
+                return
             self.put(delivery.message, delivery.attempt + 1)
 
     def dead(self, delivery: Delivery, reason: str) -> None:

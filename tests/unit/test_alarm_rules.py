@@ -16,22 +16,10 @@ from nodeagent.alarm.store import Cutting
 from nodeagent.contract.errors import DecodeError
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.states import State
-from nodeagent.infra.alarm_records import AlarmRow, AlarmState, PushRow
-from tests.support.alarms import T0, message
+from nodeagent.infra.alarm_records import AlarmState, PushRow
+from tests.support.alarms import T0, alarm_row, message
 
 S = NS_PER_S
-
-
-def row(**changes: object) -> AlarmRow:
-    sent = message()
-    fields = {name: None for name in AlarmRow.__dataclass_fields__}
-    fields |= {
-        "state": AlarmState.REPLAY_READY, "dedup_key": sent.dedup_key, "kind": "violation", "camera_id": "gate-1",
-        "rule_id": "yard", "rule_kind": "intrusion", "zone": "北门", "node_id": "node-1", "severity": "warning",
-        "started_ns": T0, "confirmed_ns": T0 + S, "sample_ns": T0 + S, "subjects": 1, "evidence": sent.evidence,
-        "timings": {"judged": T0 + 2 * S}, "replay_from_ns": T0, "replay_to_ns": T0 + 30 * S, "pushes": (),
-    }  # fmt: skip
-    return AlarmRow(**(fields | changes))  # type: ignore[arg-type]
 
 
 def test_every_state_stands_in_the_table_and_final_ones_have_no_way_out() -> None:
@@ -71,13 +59,15 @@ def test_an_end_that_is_found_late_does_not_lengthen_the_episode() -> None:
 @pytest.mark.parametrize(("failed", "delay"), [(1, 1), (2, 5), (3, 30), (4, 300), (40, 300)])
 def test_delays_of_a_failing_push_grow(failed: int, delay: int) -> None:
     pushes = tuple(PushRow("a", T0, 5, 500, False, "HTTP 500") for _ in range(failed))
-    assert retry_after_s(row(pushes=(*pushes, PushRow("b", T0, 5, 200, True, "")))) == delay
+    assert retry_after_s(alarm_row(pushes=(*pushes, PushRow("b", T0, 5, 200, True, ""))), 1) == delay
+    # Left out without an attempt of its own: its message counts.
+    assert retry_after_s(alarm_row(), failed) == delay
 
 
 def test_the_worst_trouble_is_shown() -> None:
     trouble = Trouble()
     assert trouble.state(connected=True, busy=False) == (State.IDLE, "")
-    trouble.targets["crm"] = "HTTP 500"
+    trouble.targets = {"crm": "HTTP 500"}
     assert trouble.state(connected=True, busy=True) == (State.PUSH_FAILING, "crm: HTTP 500")
     assert trouble.state(connected=False, busy=True)[0] is State.BUS_DOWN
     trouble.database = "database: ping: OperationalError 2003"
@@ -85,7 +75,7 @@ def test_the_worst_trouble_is_shown() -> None:
 
 
 def test_payload_says_times_in_utc_and_in_the_sites_zone() -> None:
-    doc = payload(row(), Cutting("/r.mp4", "ab", T0, 31 * S), "厂区", ZoneInfo("Asia/Shanghai"), "北门一号")
+    doc = payload(alarm_row(), Cutting("/r.mp4", "ab", T0, 31 * S), "厂区", ZoneInfo("Asia/Shanghai"), "北门一号")
     assert doc["time"]["confirmed"] == "2023-11-14T22:13:21.000Z"
     assert doc["local_time"]["confirmed"] == "2023-11-15T06:13:21.000+08:00"
     assert doc["time"]["ended"] is None
@@ -97,7 +87,7 @@ def test_payload_says_times_in_utc_and_in_the_sites_zone() -> None:
 
 
 def test_payload_says_when_the_replay_is_partial() -> None:
-    doc = payload(row(), replace(Cutting(), partial_reason="no video", missing_ns=S), "s", ZoneInfo("UTC"), "")
+    doc = payload(alarm_row(), replace(Cutting(), partial_reason="no video", missing_ns=S), "s", ZoneInfo("UTC"), "")
     assert doc["replay"]["partial"] and doc["replay"]["path"] is None
     assert (doc["replay"]["reason"], doc["replay"]["missing_seconds"]) == ("no video", 1.0)
     assert doc["camera"]["name"] == "gate-1"
