@@ -17,7 +17,14 @@ from nodeagent.contract.report import Kind
 from nodeagent.contract.states import State
 from nodeagent.infra.board import Board, BoardCell
 from nodeagent.infra.bus.port import Bus
-from nodeagent.infra.bus.topology import ALARMS, DETECTIONS, DETECTIONS_LATE, detections_queue, shard_of
+from nodeagent.infra.bus.topology import (
+    ALARMS,
+    DETECTIONS,
+    DETECTIONS_LATE,
+    MAX_WAITING_IN_MEMORY,
+    detections_queue,
+    shard_of,
+)
 from nodeagent.infra.wanted import Wanted, write_wanted
 from nodeagent.infra.worker import EXIT_FATAL
 from nodeagent.judge import late
@@ -165,6 +172,28 @@ def test_kill_between_the_steps_loses_no_alarm_and_judges_no_clip_twice(bench, s
     assert told(alarms) == TRUTH
     keys = {alarm.dedup_key for alarm in alarms}
     assert len(keys) == 3
+
+
+def test_a_stop_while_the_bus_takes_no_alarm_loses_none(bench):
+    client = redis.Redis.from_url(bench.url)
+    with client.pipeline(transaction=False) as filling:
+        for _ in range(MAX_WAITING_IN_MEMORY):
+            filling.xadd("bus:alarms", {"k": "full"})
+        filling.execute()
+    child = bench.judge()
+    bench.send(CLIPS)
+    eventually(lambda: "alarm refused" in bench.cell.row(0.0).detail, 20)
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(20) == 0
+    bench.bus.close()
+    client.delete("bus:alarms")
+    client.close()
+    bench.bus = make_bus(bench.url)
+    trying(bench.bus.declare)
+    bench.bus.consume(ALARMS, 1000)
+    bench.judge()
+    until_judged(bench, len(CLIPS))
+    assert told(bench.alarms()) == TRUTH
 
 
 @pytest.mark.parametrize("bench", [{"wait_s": 1.0}], indirect=True)
