@@ -10,7 +10,9 @@ from nodeagent.contract.errors import BadModel
 from nodeagent.contract.states import State
 from nodeagent.inference.model import load_models
 from nodeagent.inference.pipeline import Pipeline
+from nodeagent.infra.bus.aside import watch_aside
 from nodeagent.infra.bus.connect import open_bus
+from nodeagent.infra.bus.topology import CLIPS
 from nodeagent.infra.worker import EXIT_FATAL, WorkerContext
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,7 @@ def main(ctx: WorkerContext, arg: str) -> int:
         log.error("inference %s cannot serve: %s", arg, exc, extra={"event": "bad_model"})  # noqa: TRY400
         return EXIT_FATAL
     bus = open_bus(settings)
+    watch_aside(ctx, bus, CLIPS)
     try:
         return Pipeline(ctx, bus, models).run()
     finally:

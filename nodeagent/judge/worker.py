@@ -20,6 +20,7 @@ from nodeagent.contract.camera import CameraSpec
 from nodeagent.contract.codec import META_HEADER, TYPE_HEADER, Message, decode_detections, encode_alarm
 from nodeagent.contract.errors import ConfigError, DecodeError, Refused, Unavailable
 from nodeagent.contract.states import State
+from nodeagent.infra.bus.aside import watch_aside
 from nodeagent.infra.bus.connect import open_bus
 from nodeagent.infra.bus.port import Bus, Delivery
 from nodeagent.infra.bus.topology import ALARMS, DETECTIONS, DETECTIONS_LATE, detections_queue, shard_of
@@ -70,6 +71,7 @@ def main(ctx: WorkerContext, arg: str) -> int:
     """Serve shard number `arg` until told to stop."""
     ctx.cell.state(State.STARTING)
     bus = open_bus(ctx.settings)
+    watch_aside(ctx, bus, DETECTIONS)
     store = JudgeStore(connect_redis(ctx.settings.redis_url), ctx.settings.node.state_dir, ctx.clock)
     try:
         return JudgeWorker(ctx, int(arg), _Peers(bus, store)).run()

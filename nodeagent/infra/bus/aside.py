@@ -1,33 +1,37 @@
-"""Tells the status board how much lies in a stage's dead-letter queue: nobody takes it from there but a person."""
+"""Tells the status board how much lies in a worker's dead-letter queue: nobody takes it from there but a person."""
 
 from __future__ import annotations
 
+import threading
+
 from nodeagent.contract.errors import Unavailable
-from nodeagent.infra.board import BoardCell
 from nodeagent.infra.bus.port import Bus
 from nodeagent.infra.bus.topology import dead_queue
-from nodeagent.infra.clock import Clock
+from nodeagent.infra.worker import WorkerContext
 
 #: Seconds between two looks: each is one question to the broker.
 LOOK_S = 10.0
 
 
-class AsideWatch:
-    """The dead-letter queue of what a worker consumes from `queue`."""
+def watch_aside(ctx: WorkerContext, bus: Bus, queue: str, every_s: float = LOOK_S) -> None:
+    """Count, until the worker is told to stop, what was put aside by consumers of `queue`.
 
-    def __init__(self, bus: Bus, queue: str, cell: BoardCell, clock: Clock) -> None:
-        self._bus, self._queue, self._cell, self._clock = bus, dead_queue(queue), cell, clock
-        self._due_s = 0.0
+    In a thread of its own, for a broker that hangs may take its time to answer.  While it is away the last count stays.
+    """
 
-    def look(self) -> None:
-        """Count what lies there, if it is time to; keeps the last count while the broker is away."""
-        if self._clock.monotonic_s() < self._due_s or not self._bus.connected:
-            return
-        self._due_s = self._clock.monotonic_s() + LOOK_S
-        try:
-            count = self._bus.depth(self._queue)
-        except Unavailable:
-            return
-        if bool(count) != bool(self._cell.get("put_aside")):
-            self._cell.set("put_aside_ns", self._clock.wall_ns() if count else 0)
-        self._cell.set("put_aside", count)
+    def run() -> None:
+        while not ctx.stop.wait(every_s):
+            if bus.connected:
+                _look(ctx, bus, dead_queue(queue))
+
+    threading.Thread(target=run, name="bus-aside", daemon=True).start()
+
+
+def _look(ctx: WorkerContext, bus: Bus, dead: str) -> None:
+    try:
+        count = bus.depth(dead)
+    except Unavailable:
+        return
+    if bool(count) != bool(ctx.cell.get("put_aside")):
+        ctx.cell.set("put_aside_ns", ctx.clock.wall_ns() if count else 0)
+    ctx.cell.set("put_aside", count)
