@@ -20,7 +20,7 @@ from nodeagent.contract.errors import Refused, Unavailable
 from nodeagent.inference.outcomes import Outcomes
 from nodeagent.inference.tries import Tries
 from nodeagent.inference.work import Alien, Cancelled, Channel, Ended, Inferred, Last, Tally
-from nodeagent.infra.bus.port import Bus
+from nodeagent.infra.bus.port import Bus, Delivery
 from nodeagent.infra.bus.topology import DETECTIONS
 from nodeagent.infra.clock import Clock
 
@@ -33,6 +33,8 @@ RETRY_MAX_S = 5.0
 #: minutes, because each time costs the engine.
 UNROUTABLE_S = 30.0
 UNROUTABLE_MAX = 20
+#: Delay of a message that the dead-letter queue has no room for, seconds: until a person made some.
+FULL_S = 300.0
 
 _T = TypeVar("_T")
 
@@ -94,6 +96,8 @@ class Publisher:
         self._rows: list[Rows] = []
         #: Cameras of other nodes whose detections nobody takes.
         self._unrouted: set[str] = set()
+        #: The dead-letter queue took nothing the last time.
+        self._full = False
         self.alive_s = clock.monotonic_s()
         self.trouble = ""
         self.newest_ns = 0
@@ -139,10 +143,10 @@ class Publisher:
         if not self._insist(lambda: self._offer(task, message)):
             self._put_off(ended)
             return
-        if ended.dead:
-            self._insist(lambda: self._bus.dead(delivery, ended.reason))
-        else:
+        if not ended.dead:
             self._bus.ack(delivery)
+        elif not self._insist(lambda: self._bury(delivery, ended.reason)):
+            return
         self._tries.conclude(task.clip_id)
         self._count(found)
         self._note(ended)
@@ -179,7 +183,7 @@ class Publisher:
         """Try the clip of another node's camera again later, and put it aside when that was often enough."""
         task, delivery = ended.job.task, ended.job.delivery
         if delivery.attempt > UNROUTABLE_MAX:
-            self._insist(lambda: self._bus.dead(delivery, "no judge's queue takes its detections"))
+            self._insist(lambda: self._bury(delivery, "no judge's queue takes its detections"))
         else:
             self._insist(lambda: self._bus.later(delivery, UNROUTABLE_S))
         self._tries.give_back(task.clip_id)
@@ -190,8 +194,27 @@ class Publisher:
                 extra={"event": "clip_unroutable", "camera": task.camera_id},
             )  # fmt: skip
 
+    def _bury(self, delivery: Delivery, reason: str) -> bool:
+        """Put a message aside; False: the dead-letter queue is full, so it comes again later.
+
+        Raises:
+            Unavailable: the broker is away.
+        """
+        try:
+            self._bus.dead(delivery, reason)
+        except Unavailable as exc:
+            # The port does not tell a full queue from a broker that is away; the latter refuses this too.
+            self._bus.later(delivery, FULL_S)
+            if not self._full:
+                log.warning("messages cannot be put aside; they wait: %s", exc, extra={"event": "dead_letters_full"})
+            self._full = True
+            return False
+        self._full = False
+        return True
+
     def _put_aside(self, alien: Alien) -> None:
-        self._insist(lambda: self._bus.dead(alien.delivery, alien.reason))
+        if not self._insist(lambda: self._bury(alien.delivery, alien.reason)):
+            return
         self._tally.add("refused")
         log.warning(
             "message of %s put aside: %s", alien.delivery.queue, alien.reason,

@@ -1,4 +1,4 @@
-"""The inference worker where things go wrong: no clip, no model, no broker, alien messages, a stop in the middle."""
+"""The inference worker where things go wrong: no clip, no model, alien messages, engines that fail, hang or kill."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from nodeagent.contract.camera import CameraSpec
 from nodeagent.contract.clip import ClipId
 from nodeagent.contract.codec import Message
-from nodeagent.contract.errors import BadModel, ConfigError, Fault, Refused, Unavailable
+from nodeagent.contract.errors import BadModel
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.states import State
 from nodeagent.inference import worker
@@ -26,7 +26,6 @@ from nodeagent.inference.model import load_models
 from nodeagent.inference.onnx_engine import OnnxEngine
 from nodeagent.inference.outcomes import FAULT_CLIPS
 from nodeagent.inference.pipeline import FIRST_CALL_S, SLOWER
-from nodeagent.inference.publisher import UNROUTABLE_MAX
 from nodeagent.inference.tries import TRIES_MAX, Tries
 from nodeagent.infra.bus.port import Delivery
 from nodeagent.infra.wanted import Wanted, write_wanted
@@ -56,15 +55,11 @@ def write_cameras(bench: Bench, **models: str) -> None:
     write_wanted(bench.ctx.wanted_path, Wanted(1, cameras))
 
 
-def settled(bench: Bench, count: int) -> None:
-    eventually(lambda: len(bench.bus.acked) + len(bench.bus.put_aside) >= count, within_s=20)
-
-
 def test_samples_in_the_ring_become_rows(bench: Bench) -> None:
     with bench.running() as code:
         eventually(lambda: bench.ctx.cell.is_ready)
         bench.offer(in_ring(bench))
-        settled(bench, 1)
+        bench.settled(1)
         assert bench.ctx.cell.current_state is State.RUNNING
     (found,) = bench.bus.published
     assert found.rows["sample"].tolist() == [2, 5]
@@ -82,7 +77,7 @@ def test_each_camera_has_its_model(bench: Bench) -> None:
     with bench.running():
         bench.offer(in_ring(bench, "cam1"))
         bench.offer(in_ring(bench, "cam2"))
-        settled(bench, 2)
+        bench.settled(2)
     first, second = bench.bus.published
     assert (first.header.model, second.header.model) == ("markers", "other")
     assert first.rows["sample"].tolist() == second.rows["sample"].tolist() == [2, 5]
@@ -92,17 +87,17 @@ def test_each_camera_has_its_model(bench: Bench) -> None:
 def test_a_camera_that_changed_its_model_gets_it_with_the_next_clip(bench: Bench) -> None:
     with bench.running():
         bench.offer(in_ring(bench))
-        settled(bench, 1)
+        bench.settled(1)
         write_cameras(bench, cam1="m1")
         bench.offer(in_ring(bench))
-        settled(bench, 2)
+        bench.settled(2)
     assert [one.header.model for one in bench.bus.published] == ["markers", "other"]
 
 
 def test_no_guess_between_models_for_a_camera_nobody_named(bench: Bench) -> None:
     with bench.running():
         bench.offer(in_ring(bench, "stranger"))
-        settled(bench, 1)
+        bench.settled(1)
     (found,) = bench.bus.published
     assert found.header.outcome == "unknown"
     assert "several models" in found.header.reason
@@ -112,7 +107,7 @@ def test_a_clip_that_is_gone_is_unknown_and_acknowledged(bench: Bench) -> None:
     task = bare_task(ClipId(camera_id="cam1", epoch=1, start_ns=EPOCH_NS), [EPOCH_NS, EPOCH_NS + 1])
     with bench.running():
         bench.offer(task)
-        settled(bench, 1)
+        bench.settled(1)
     (found,) = bench.bus.published
     assert (found.header.outcome, found.header.path, found.header.samples_expected) == ("unknown", "none", 2)
     assert "not in the storage pool" in found.header.reason
@@ -129,7 +124,7 @@ def test_a_clip_that_is_no_video_is_unknown_and_the_next_is_served(bench: Bench)
     with bench.running():
         bench.offer(task)
         bench.offer(in_ring(bench, "cam2"))
-        settled(bench, 2)
+        bench.settled(2)
     assert [one.header.outcome for one in bench.bus.published] == ["unknown", "ok"]
     assert "clip cannot be read" in bench.bus.published[0].header.reason
 
@@ -140,7 +135,7 @@ def test_a_cut_off_clip_gives_the_samples_that_it_has(bench: Bench) -> None:
     beyond = tuple(task.sample_ns[-1] + (i + 1) * NS_PER_S for i in range(3))
     with bench.running():
         bench.offer(task.model_copy(update={"sample_ns": task.sample_ns + beyond}))
-        settled(bench, 1)
+        bench.settled(1)
     (found,) = bench.bus.published
     assert found.header.sample_ns == task.sample_ns
     assert found.header.samples_expected == len(task.sample_ns) + 3
@@ -149,7 +144,7 @@ def test_a_cut_off_clip_gives_the_samples_that_it_has(bench: Bench) -> None:
 def test_a_clip_without_samples_is_ok_and_empty(bench: Bench) -> None:
     with bench.running():
         bench.offer(bare_task(ClipId(camera_id="cam1", epoch=1, start_ns=EPOCH_NS), []))
-        settled(bench, 1)
+        bench.settled(1)
     (found,) = bench.bus.published
     assert (found.header.outcome, found.header.path, len(found.rows)) == ("ok", "none", 0)
 
@@ -158,7 +153,7 @@ def test_an_alien_message_is_put_aside_with_its_reason(bench: Bench) -> None:
     with bench.running():
         bench.bus.offer(Message(b"hello", {"type": "greeting"}))
         bench.offer(in_ring(bench))
-        settled(bench, 2)
+        bench.settled(2)
     ((delivery, reason),) = bench.bus.put_aside
     assert delivery.message.body == b"hello"
     assert "clip_task" in reason
@@ -173,10 +168,10 @@ def test_a_clip_that_keeps_ending_its_worker_is_told_and_put_aside(bench: Bench)
         earlier.begin(task.clip_id)
     with bench.running():
         bench.offer(task)
-        settled(bench, 1)
+        bench.settled(1)
         eventually(lambda: earlier.of(task.clip_id) == 0)
         bench.offer(task, attempt=50)
-        settled(bench, 2)
+        bench.settled(2)
     assert [one.header.outcome for one in bench.bus.published] == ["unknown", "ok"]
     ((_, reason),) = bench.bus.put_aside
     assert "after 3 tries" in reason
@@ -192,103 +187,11 @@ def test_a_clip_that_kills_its_worker_is_given_up_and_no_other(tmp_path: Path) -
     assert not list((tmp_path / "state" / "inference").iterdir())
 
 
-def test_results_wait_for_the_broker(bench: Bench) -> None:
-    with bench.running():
-        eventually(lambda: bench.bus.consumed)
-        bench.bus.away = Unavailable("broker gone")
-        for _ in range(12):
-            bench.offer(in_ring(bench))
-        eventually(lambda: bench.ctx.cell.current_state is State.BUS_DOWN)
-        assert not bench.bus.acked
-        bench.bus.away = None
-        settled(bench, 12)
-        eventually(lambda: bench.ctx.cell.current_state is State.RUNNING)
-    assert len(bench.bus.published) == 12
-
-
-def test_a_camera_without_route_is_bound_again(bench: Bench) -> None:
-    with bench.running():
-        eventually(lambda: bench.bus.consumed)
-        bench.bus.away = Refused("no route")
-        bench.offer(in_ring(bench))
-        eventually(lambda: "cam1" in bench.bus.bound)
-        bench.bus.away = None
-        settled(bench, 1)
-    assert len(bench.bus.published) == 1
-
-
-def test_another_nodes_camera_without_route_holds_up_nobody(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    publish = bench.bus.publish
-
-    def routed(exchange: str, key: str, message: Message) -> None:
-        if key == "cam2":
-            raise Refused("no route")
-        publish(exchange, key, message)
-
-    monkeypatch.setattr(bench.bus, "publish", routed)
-    foreign = in_ring(bench, "cam2").model_copy(update={"node_id": "n2"})
-    with bench.running():
-        eventually(lambda: bench.bus.consumed)
-        for attempt in (1, 2, UNROUTABLE_MAX + 1):
-            bench.offer(foreign, attempt)
-            eventually(lambda n=attempt: len(bench.bus.given_back) + len(bench.bus.put_aside) == min(n, 3))
-        bench.offer(in_ring(bench))
-        settled(bench, 2)
-    assert [one.header.camera_id for one in bench.bus.published] == ["cam1"]
-    assert [delivery.key for delivery in bench.bus.given_back] == ["cam2", "cam2"]
-    assert "no judge's queue" in bench.bus.put_aside[0][1]
-    assert bench.bus.bound == []
-    assert [getattr(record, "event", "") for record in caplog.records] == ["clip_unroutable"]
-    assert not list((bench.ctx.settings.node.state_dir / "inference").iterdir())
-
-
-def test_the_broker_may_come_late(bench: Bench) -> None:
-    bench.bus.away = Unavailable("not there yet")
-    with bench.running():
-        eventually(lambda: bench.ctx.cell.current_state is State.BUS_DOWN)
-        bench.bus.away = None
-        bench.offer(in_ring(bench))
-        settled(bench, 1)
-
-
-def test_a_broker_that_lacks_something_is_fatal(bench: Bench) -> None:
-    bench.bus.declare_fails = ConfigError([Fault("bus", "needs quorum queues")])
-    with bench.running() as code:
-        eventually(lambda: code)
-    assert code == [EXIT_FATAL]
-
-
-def test_a_stop_finishes_what_was_taken(bench: Bench) -> None:
-    with bench.running() as code:
-        eventually(lambda: bench.bus.consumed)
-        for _ in range(30):
-            bench.offer(in_ring(bench))
-        settled(bench, 1)
-    assert code == [0]
-    assert len(bench.bus.acked) == len(bench.bus.published)
-    assert len(bench.bus.acked) + bench.bus.waiting.qsize() == 30
-
-
-def test_a_stop_with_the_broker_away_gives_back(tmp_path: Path) -> None:
-    bench = make_bench(tmp_path, [marker_model(tmp_path)], stop_timeout_s=2.0)
-    with bench.running() as code:
-        eventually(lambda: bench.bus.consumed)
-        bench.bus.away = Unavailable("gone")
-        bench.offer(in_ring(bench))
-        eventually(lambda: bench.ctx.cell.current_state is State.BUS_DOWN)
-    assert code == [0]
-    assert bench.bus.acked == []
-    assert not list((tmp_path / "state" / "inference").iterdir())
-    bench.close()
-
-
 def test_the_loop_beats_and_ring_memory_goes_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nodeagent.inference.loader.SWEEP_S", 0.05)
     with bench.running():
         bench.offer(in_ring(bench))
-        settled(bench, 1)
+        bench.settled(1)
         first = bench.ctx.cell.beat_monotonic_s
         assert first is not None
         eventually(lambda: (bench.ctx.cell.beat_monotonic_s or 0) > first)
@@ -312,7 +215,7 @@ def test_the_first_engine_call_may_take_what_the_dry_run_showed(bench: Bench, mo
     with bench.running():
         eventually(lambda: bench.ctx.cell.allow_s == SLOWER * 2.0 * bench.ctx.settings.inference.batch)
         bench.offer(in_ring(bench))
-        settled(bench, 1)
+        bench.settled(1)
         # The other model's first call is still to come.
         assert bench.ctx.cell.allow_s == SLOWER * 2.0 * bench.ctx.settings.inference.batch
 
@@ -321,7 +224,7 @@ def test_a_quick_engine_that_hangs_is_soon_noticed(bench: Bench) -> None:
     with bench.running():
         eventually(lambda: bench.ctx.cell.allow_s == FIRST_CALL_S)
         bench.offer(in_ring(bench))
-        settled(bench, 1)
+        bench.settled(1)
         eventually(lambda: (bench.ctx.cell.allow_s or 0) < FIRST_CALL_S)
 
 
@@ -339,13 +242,13 @@ def test_an_engine_that_fails_means_unknown(
             for number in range(FAULT_CLIPS):
                 assert cell.current_state is not State.ANALYSIS_FAILING
                 bench.offer(in_ring(bench))
-                settled(bench, number + 1)
+                bench.settled(number + 1)
             eventually(lambda: cell.current_state is State.ANALYSIS_FAILING)
             row = cell.row(time.monotonic())
             assert row is not None
             assert row.detail == "cam1: m.onnx: the engine could not run it: out of memory"
         bench.offer(in_ring(bench))
-        settled(bench, FAULT_CLIPS + 1)
+        bench.settled(FAULT_CLIPS + 1)
         eventually(lambda: cell.current_state is State.RUNNING)
     assert [one.header.outcome for one in bench.bus.published] == ["unknown"] * FAULT_CLIPS + ["ok"]
     assert "out of memory" in bench.bus.published[0].header.reason

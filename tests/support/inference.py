@@ -31,6 +31,7 @@ from nodeagent.infra.storage import Storage, init_pool
 from nodeagent.infra.video import I420Scaler, frames, opened
 from nodeagent.infra.worker import WorkerContext
 from nodeagent.ring import RingWriter
+from tests.support.eventually import eventually
 
 DEMO = Path(__file__).parents[2] / "nodeagent" / "demo"
 #: Start of the first clip: a whole hour, UTC ns.
@@ -190,6 +191,10 @@ class Bench:
 
     def offer(self, task: ClipTask, attempt: int = 1) -> Delivery:
         return self.bus.offer(encode_clip_task(task), task.camera_id, attempt)
+
+    def settled(self, count: int) -> None:
+        """Wait until so many messages are acknowledged or put aside."""
+        eventually(lambda: len(self.bus.acked) + len(self.bus.put_aside) >= count, within_s=20)
 
     @contextmanager
     def running(self) -> Iterator[list[int]]:

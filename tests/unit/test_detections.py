@@ -36,7 +36,8 @@ def rows(count: int, **columns: object) -> np.ndarray:
 
 
 def test_sound_rows_are_taken() -> None:
-    ClipDetections(HEADER, rows(3, sample=[0, 1, 1], label=[1, 0, 1], x1=[0, 0.25, 0.5]))
+    sound = rows(3, sample=[0, 1, 1], label=[1, 0, 1], x1=[0, 0.25, 0.5])
+    assert ClipDetections(HEADER, sound).rows is sound
 
 
 @pytest.mark.parametrize(
