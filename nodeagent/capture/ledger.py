@@ -34,6 +34,7 @@ class Ledger:
         self.accounted_ns = max(known, default=now_ns)
         self._why = (GapReason.RESTART if known else GapReason.START, "")
         self._out = True
+        self._refused = False
         self.gap_ns = 0
 
     def outage(self, reason: GapReason, detail: str, now_ns: int) -> None:
@@ -79,8 +80,14 @@ class Ledger:
                 Gap(from_ns=from_ns, to_ns=to_ns, reason=reason, detail=detail[:_DETAIL_MAX]),
             )
         except OSError as exc:
-            log.warning("gap of camera %s not written: %s", self._camera_id, exc.strerror, extra={"event": "gap_lost"})
+            # Tried again every second or so while the outage lasts, and told once.
+            if not self._refused:
+                log.warning(
+                    "gap of camera %s not written: %s", self._camera_id, exc.strerror, extra={"event": "gap_lost"}
+                )
+            self._refused = True
             return
+        self._refused = False
         self.gap_ns += to_ns - from_ns
         self.accounted_ns = max(self.accounted_ns, to_ns)
         log.info(

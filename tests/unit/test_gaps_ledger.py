@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from nodeagent.capture.ledger import PIECE_LAG_NS, PIECE_NS, Ledger
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.infra.gaps import Gap, GapReason, append_gap, read_gaps
@@ -64,11 +66,19 @@ def test_an_outage_that_runs_when_the_capture_stops_keeps_its_reason(tmp_path: P
     assert spans(tmp_path) == [(0, 12, "auth_failed"), (12, 15, "restart")]
 
 
-def test_a_ledger_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+def test_a_ledger_that_cannot_be_written_stops_nothing_and_says_it_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "gaps").write_text("no folder")
     ledger = Ledger(tmp_path, "cam", T, T)
-    ledger.begin(T + 10 * S)
+    ledger.outage(GapReason.STALLED, "no packet", T)
+    for second in range(100):
+        ledger.tick(T + second * S)
     assert ledger.accounted_ns == T
+    assert len(caplog.records) == 1
+    (tmp_path / "gaps").unlink()
+    ledger.begin(T + 100 * S)
+    assert spans(tmp_path) == [(0, 100, "stalled")]
 
 
 def test_half_a_line_spoils_no_other(tmp_path: Path) -> None:
