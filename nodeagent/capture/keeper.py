@@ -99,6 +99,8 @@ def _tidy(ctx: WorkerContext, keeper: DiskKeeper) -> int:
             break
     for _ in keeper.clear(now_ns):
         ctx.cell.add("deleted")
+        if ctx.stop.requested:
+            break
     free = free_bytes(keeper.pool.path)
     if free < keeper.pool.reserve_gb * GIB:
         raise StorageFull(f"{free / GIB:.2f} GiB free, nothing left to delete")
