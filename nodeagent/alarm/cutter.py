@@ -134,28 +134,55 @@ def _write_all(
     out: av.container.OutputContainer, sources: Sequence[Source], from_ns: int, to_ns: int, joined: Joined
 ) -> None:
     stream = None
-    last_dts: int | None = None
+    clock = _Ticks()
     for source in sources:
         with _opened(source) as (container, template):
             if stream is None:
                 stream = out.add_stream_from_template(template)
                 stream.time_base = TIME_BASE
             reach_ns = joined.spans[-1][1] if joined.spans else None
+            clock.next_clip()
             for item in _wanted(_read(container, source), from_ns, to_ns, reach_ns):
                 if not joined.packets:
                     joined.start_ns = item.pts_ns
-                dts = ticks_of(item.dts_ns - joined.start_ns)
-                # Seams may overlap by a tick or two; the muxer refuses time that does not grow.
-                dts = dts if last_dts is None else max(dts, last_dts + 1)
-                last_dts = dts
                 item.packet.stream = stream
                 item.packet.time_base = TIME_BASE
-                item.packet.dts = dts
-                item.packet.pts = max(ticks_of(item.pts_ns - joined.start_ns), dts)
+                item.packet.dts, item.packet.pts = clock.place(
+                    ticks_of(item.dts_ns - joined.start_ns), ticks_of(item.pts_ns - joined.start_ns)
+                )
                 item.packet.duration = ticks_of(item.length_ns)
                 out.mux_one(item.packet)
                 joined.packets += 1
                 joined.show(item.pts_ns, item.pts_ns + item.length_ns)
+
+
+class _Ticks:
+    """Times in the replay, in ticks, that grow over seams too: neither muxer nor player takes others.
+
+    A clip that overlaps the one before is moved as a whole, by as little as makes its first frame the next one: moved
+    one by one, frames that are shown in another order than they are decoded would fall together.
+    """
+
+    def __init__(self) -> None:
+        self._last_dts: int | None = None
+        self._last_pts = 0
+        self._shift: int | None = None
+
+    def next_clip(self) -> None:
+        """The next packet is the first of a clip."""
+        self._shift = None
+
+    def place(self, dts: int, pts: int) -> tuple[int, int]:
+        """Decoding and presentation time of the next packet, given its own."""
+        if self._last_dts is None:
+            self._last_dts, self._last_pts, self._shift = dts - 1, pts - 1, 0
+        if self._shift is None:
+            self._shift = max(0, self._last_dts + 1 - dts, self._last_pts + 1 - pts)
+        # Two packets of one tick, as a damaged clip may have them, are still to be told apart.
+        dts = max(dts + self._shift, self._last_dts + 1)
+        pts = max(pts + self._shift, dts)
+        self._last_dts, self._last_pts = dts, max(self._last_pts, pts)
+        return dts, pts
 
 
 class _opened:  # noqa: N801  (used as a function)

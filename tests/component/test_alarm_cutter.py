@@ -104,6 +104,24 @@ def test_an_overlapping_recording_of_another_owner_gives_no_frame_twice(storage:
     assert joined.spans == [(T0 + 1 * S, T0 + 9 * S)]
 
 
+@pytest.mark.parametrize("b_frames", [0, 2])
+@pytest.mark.parametrize("overlap_ms", [10, 40, 50])
+def test_clips_that_overlap_by_a_frame_or_less_are_joined_with_all_their_frames(
+    storage: Storage, tmp_path: Path, overlap_ms: int, b_frames: int
+) -> None:
+    for number, start_ns in enumerate((0, 4 * S - overlap_ms * NS_PER_MS, 8 * S - overlap_ms * NS_PER_MS)):
+        epoch = min(number + 1, 2)
+        add_clip(
+            storage, tmp_path, T0 + start_ns, 4.0, epoch=epoch, first_number=number * 100, fps=25, b_frames=b_frames
+        )
+    target = tmp_path / "r.mp4"
+    joined = cut(storage, 0.0, 12.0 - overlap_ms / 1000, target)
+    verified = verify(target, 0)
+    assert (verified.frames, verified.broken, joined.packets) == (300, 0, 300)
+    assert count_frames(target) == list(range(300))
+    assert len(joined.spans) == 1 and abs(verified.length_ns - joined.length_ns) <= 50 * NS_PER_MS
+
+
 def test_a_torn_clip_gives_what_is_in_it(storage: Storage, tmp_path: Path) -> None:
     paths = add_clips(storage, tmp_path, count=3)
     paths[1].write_bytes(paths[1].read_bytes()[: paths[1].stat().st_size // 2])
