@@ -49,11 +49,12 @@ class Settler:
     def retry(self) -> None:
         """Try again what is owed."""
         for _ in range(len(self._owed)):
-            self._settle(self._owed.popleft())
+            self._settle(self._owed.popleft(), again=True)
 
-    def _settle(self, settle: Callable[[], None]) -> None:
+    def _settle(self, settle: Callable[[], None], again: bool = False) -> None:
         try:
             settle()
         except AgentError as exc:
-            log.warning("message not settled yet: %s", exc, extra={"event": "settle_failed"})
+            if not again:
+                log.warning("message not settled yet: %s", exc, extra={"event": "settle_failed"})
             self._owed.append(settle)

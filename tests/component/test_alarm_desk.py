@@ -264,11 +264,17 @@ def test_what_is_no_alarm_is_put_aside_with_the_reason(world: World, alien: Mess
     assert list_alarms(world.engine) == []
 
 
-def test_while_the_broker_confirms_nothing_what_is_to_be_put_aside_is_kept(world: World) -> None:
+def test_while_the_broker_confirms_nothing_what_is_to_be_put_aside_is_kept_and_told_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("nodeagent.alarm.desk.RETRY_S", 0.05)
     world.bus.refusing = True
     world.bus.put(Message(b"{}", {"type": "alarm"}))
     world.until(lambda: world.desk.in_hand == 1)
     assert world.bus.put_aside == []
+    until_s = time.monotonic() + 0.5
+    world.until(lambda: time.monotonic() > until_s)
+    assert [record.__dict__.get("event") for record in caplog.records].count("settle_failed") == 1
     world.bus.refusing = False
     world.until(lambda: world.bus.put_aside)
     assert world.desk.in_hand == 0
