@@ -17,7 +17,7 @@ from typing import Final
 
 from nodeagent.contract.alarm import AlarmMessage
 from nodeagent.contract.camera import CameraSpec
-from nodeagent.contract.codec import META_HEADER, TYPE_HEADER, Message, decode_detections, encode_alarm
+from nodeagent.contract.codec import TYPE_HEADER, Message, decode_detections, encode_alarm
 from nodeagent.contract.errors import ConfigError, DecodeError, Refused, Unavailable
 from nodeagent.contract.states import State
 from nodeagent.infra.bus.aside import watch_aside
@@ -181,8 +181,15 @@ class JudgeWorker:
 
     def _put_aside(self, delivery: Delivery, why: str) -> None:
         log.warning("judge: message of %s put aside: %s", delivery.key, why, extra={"event": "message_put_aside"})
-        self._insist(lambda: self._bus.dead(delivery, why), "put aside")
+        self._insist(lambda: self._bury(delivery, why), "put aside")
         self._ctx.cell.add("refused")
+
+    def _bury(self, delivery: Delivery, why: str) -> None:
+        try:
+            self._bus.dead(delivery, why)
+        except Unavailable:
+            # A full dead-letter queue must not hold up the cameras; a broker that is away refuses this too.
+            self._bus.later(delivery, late.PAUSE_S)
 
     def _send_home(self, delivery: Delivery) -> None:
         """Send detections to the judge that has their camera now.  Confirmed there, then settled here."""
@@ -196,8 +203,8 @@ class JudgeWorker:
                 self._publish_home(delivery, hops + 1)
 
     def _publish_home(self, delivery: Delivery, hops: int) -> None:
-        kept = {name: text for name, text in delivery.message.headers.items() if name in (TYPE_HEADER, META_HEADER)}
-        message = Message(delivery.message.body, kept | {late.HOPS_HEADER: str(hops)})
+        kind = delivery.message.headers.get(TYPE_HEADER, "")
+        message = Message(delivery.message.body, {TYPE_HEADER: kind, late.HOPS_HEADER: str(hops)})
         try:
             self._insist(lambda: self._bus.publish(DETECTIONS, delivery.key, message), "send detections home")
         except Refused as exc:
@@ -387,11 +394,6 @@ class JudgeWorker:
 
 #: Counters of the board with those of the ledger that they add up.
 _SHOWN: Final = (
-    ("clips", "clips_judged"),
-    ("samples", "samples_judged"),
-    ("duplicates", "duplicates"),
-    ("fenced", "fenced"),
-    ("gaps", "gaps"),
-    ("refused", "late"),
-    ("alarms", "alarms"),
-)
+    ("clips", "clips_judged"), ("samples", "samples_judged"), ("duplicates", "duplicates"), ("fenced", "fenced"),
+    ("gaps", "gaps"), ("refused", "late"), ("alarms", "alarms"),
+)  # fmt: skip

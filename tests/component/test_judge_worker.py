@@ -174,12 +174,27 @@ def test_kill_between_the_steps_loses_no_alarm_and_judges_no_clip_twice(bench, s
     assert len(keys) == 3
 
 
-def test_a_stop_while_the_bus_takes_no_alarm_loses_none(bench):
-    client = redis.Redis.from_url(bench.url)
+def fill(client: redis.Redis, stream: str) -> None:
     with client.pipeline(transaction=False) as filling:
         for _ in range(MAX_WAITING_IN_MEMORY):
-            filling.xadd("bus:alarms", {"k": "full"})
+            filling.xadd(stream, {"k": "full"})
         filling.execute()
+
+
+def test_a_full_dead_letter_queue_holds_up_no_camera(bench):
+    client = redis.Redis.from_url(bench.url)
+    fill(client, "bus:detections.dead")
+    bench.judge()
+    bench.bus.publish(DETECTIONS, "cam", Message(b"hello", {"type": "detections"}))
+    bench.send(CLIPS)
+    until_judged(bench, len(CLIPS))
+    assert client.zcard("bus.waiting") == 1
+    client.close()
+
+
+def test_a_stop_while_the_bus_takes_no_alarm_loses_none(bench):
+    client = redis.Redis.from_url(bench.url)
+    fill(client, "bus:alarms")
     child = bench.judge()
     bench.send(CLIPS)
     eventually(lambda: "alarm refused" in bench.cell.row(0.0).detail, 20)
