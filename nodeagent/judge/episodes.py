@@ -119,13 +119,6 @@ class Episodes:
     def __init__(self, places: int) -> None:
         self.rows: npt.NDArray[np.void] = np.zeros(places, EPISODE_DTYPE)
 
-    @property
-    def open(self) -> Flags:
-        """(places,) bool: where an episode goes on."""
-        phase = self.rows["phase"]
-        opened: Flags = (phase == _ACTIVE) | (phase == _CLEARING)
-        return opened
-
     def step(
         self, broken: Flags, holds: Flags, *, sample_ns: int, watched_ns: int, exit_ns: Ints
     ) -> list[tuple[int, Phase]]:
@@ -182,14 +175,18 @@ class Episodes:
         return True
 
     def overdue(self, sample_ns: int) -> Iterator[int]:
-        """Open episodes with subjects that nobody was told of yet."""
+        """Occupied places with subjects that nobody was told of yet.
+
+        One that is clear by now waits: its end tells of all of them, and a message from after its last subject would
+        make the episode reach further than it did.
+        """
         rows = self.rows
         more = rows["subjects"] > rows["subjects_told"]
         if more.any():
             waited_ns = sample_ns - rows["told_ns"]
             doubled = rows["subjects"] >= 2 * rows["subjects_told"]
             due = (waited_ns >= UPDATE_LATE_S * NS_PER_S) | (doubled & (waited_ns >= UPDATE_SOON_S * NS_PER_S))
-            yield from (int(place) for place in (more & due & self.open).nonzero()[0])
+            yield from (int(place) for place in (more & due & (rows["phase"] == _ACTIVE)).nonzero()[0])
 
     def rearrange(self, origin: Indices) -> None:
         """Take over episodes when the places change: row i comes from row `origin[i]`; -1: starts idle."""

@@ -88,7 +88,7 @@ def _stored(folder: Path, sent: list[AlarmMessage]):  # type: ignore[no-untyped-
 def visits(draw: st.DrawFn) -> Scene:
     """One intruder after the other, with pauses around the cooldown, and perhaps a camera that is away in one."""
     people, gone, at = [], [], 5.0
-    for _ in range(draw(st.integers(1, 3))):
+    for _ in range(draw(st.integers(1, 5))):
         left = at + draw(st.integers(3, 12))
         people.append(stands(0.8, 0.7, at, left))
         pause = draw(st.integers(5, 45))
