@@ -3,6 +3,8 @@
 Sizes are counted per hour folder (`hour_folders`), a part of them at each look, so that however many clips there are,
 the first deletion does not wait for the last count: what is not counted yet is not over the quota, and the reserve is
 kept from the first look on.  A pinned clip loses its name here and keeps its bytes under `pins/`.
+
+It also gives a thread to what removed cameras left (`orphans`).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from nodeagent.capture import orphans
 from nodeagent.capture.hour_folders import (
     CLOSED_AFTER_NS,
     UNCOUNTED,
@@ -50,6 +53,7 @@ def main(ctx: WorkerContext, _arg: str) -> int:
     open_storage(ctx.settings)
     ctx.cell.state(State.RUNNING)
     ctx.cell.ready()
+    orphans.start(ctx)
     beat = partial(ctx.cell.beat, allow_s=FOLDER_ALLOW_S)
     keepers = [DiskKeeper(pool, beat) for pool in ctx.settings.pools]
     while not ctx.stop.requested:
