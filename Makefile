@@ -12,7 +12,7 @@ DEMO := $(VENV)/.stamp-demo
 DEV := $(VENV)/.stamp-dev
 SOURCES := $(shell find nodeagent registry -name '*.py' -o -name '*.toml' -o -name '*.html' 2>/dev/null)
 
-.PHONY: help demo test check check-lint check-types check-docs check-tests format bench dev clean
+.PHONY: help demo test check check-lint check-types check-docs check-unit check-property format bench dev clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -39,7 +39,7 @@ dev: $(DEV) ## virtual environment with the tools and an editable installation
 	@echo "ready: . $(VENV)/bin/activate"
 
 check: $(DEV) ## format, lint, types, structure, unit and property tests: under a minute
-	@$(MAKE) --no-print-directory -j2 -O check-types check-tests check-lint check-docs
+	@$(MAKE) --no-print-directory -j2 -O check-property check-unit check-types check-lint check-docs
 
 check-lint:
 	$(PY) -m ruff format --check .
@@ -51,8 +51,11 @@ check-types:
 check-docs:
 	$(PY) docs/generate_configuration.py --check
 
-check-tests:
-	$(PY) -m pytest -q tests/architecture tests/unit tests/property
+check-unit:
+	$(PY) -m pytest -q tests/architecture tests/unit
+
+check-property:
+	$(PY) -m pytest -q tests/property
 
 test: $(DEV) ## every tier on private real RabbitMQ, Redis, MariaDB and RTSP (ARGS="-k judge")
 	$(PY) tests/install_services.py

@@ -16,8 +16,6 @@ from nodeagent.contract.ids import Frozen
 
 #: Header that says what the body is.
 TYPE_HEADER = "type"
-#: Header that carried the JSON of detections before it was in the body.
-META_HEADER = "meta"
 #: Bytes of the number, big-endian, with which a body of JSON and an array says how long its JSON is.  The JSON is in
 #: the body because headers must fit one frame of the broker's, 128 KB, and ten thousand labels do not.
 _LENGTH_BYTES = 4

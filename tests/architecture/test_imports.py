@@ -47,6 +47,8 @@ MUST_BE_PURE = (
     "nodeagent.judge.association",
     "nodeagent.judge.camera",
     "nodeagent.judge.episodes",
+    "nodeagent.judge.late",
+    "nodeagent.judge.leavers",
     "nodeagent.judge.ledger",
     "nodeagent.judge.reorder",
     "nodeagent.judge.ruleset",
