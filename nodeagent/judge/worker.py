@@ -17,7 +17,7 @@ from typing import Final
 
 from nodeagent.contract.alarm import AlarmMessage
 from nodeagent.contract.camera import CameraSpec
-from nodeagent.contract.codec import TYPE_HEADER, Message, decode_detections, encode_alarm
+from nodeagent.contract.codec import decode_detections, encode_alarm
 from nodeagent.contract.errors import ConfigError, DecodeError, Refused, Unavailable
 from nodeagent.contract.states import State
 from nodeagent.infra.bus.aside import watch_aside
@@ -28,9 +28,9 @@ from nodeagent.infra.drain import Drain
 from nodeagent.infra.redis import connect_redis
 from nodeagent.infra.wanted import WantedFile
 from nodeagent.infra.worker import EXIT_FAILED, EXIT_FATAL, EXIT_OK, WorkerContext
-from nodeagent.judge import late
 from nodeagent.judge.camera import CameraJudge
 from nodeagent.judge.evidence import Author
+from nodeagent.judge.hand_on import HandOn
 from nodeagent.judge.leavers import Leavers
 from nodeagent.judge.reorder import ServedClock
 from nodeagent.judge.shard import Batch, Shard
@@ -98,6 +98,7 @@ class JudgeWorker:
         self._wanted_at_s = 0.0
         self._served = ServedClock()
         self._leavers = Leavers()
+        self._hand_on = HandOn(self._bus, ctx.cell, self._insist)
         self._queue = detections_queue(ctx.settings.node.node_id, number)
         self._prefetch = 0
         #: Cameras whose newest snapshot is on disk only.
@@ -143,7 +144,7 @@ class JudgeWorker:
             if self._is_ours(delivery):
                 self._take(delivery, served_s, batch)
             else:
-                self._send_home(delivery)
+                self._hand_on.send_home(delivery)
         self._shard.judge_due(served_s, batch)
         self._carry_out(batch)
         return bool(deliveries)
@@ -172,49 +173,12 @@ class JudgeWorker:
             if any(later <= earlier for earlier, later in pairwise(times)):
                 raise DecodeError("detections: sample_ns must grow")
         except DecodeError as exc:
-            self._put_aside(delivery, exc.why)
+            self._hand_on.put_aside(delivery, exc.why)
             return
         if delivery.key not in self._shard.specs:
             # This node does not serve it, but it is bound here.
             self._leavers.note(delivery.key, self._ctx.clock.monotonic_s())
         self._shard.take(clip, delivery, served_s, batch)
-
-    def _put_aside(self, delivery: Delivery, why: str) -> None:
-        log.warning("judge: message of %s put aside: %s", delivery.key, why, extra={"event": "message_put_aside"})
-        self._insist(lambda: self._bury(delivery, why), "put aside")
-        self._ctx.cell.add("refused")
-
-    def _bury(self, delivery: Delivery, why: str) -> None:
-        try:
-            self._bus.dead(delivery, why)
-        except Unavailable:
-            # A full dead-letter queue must not hold up the cameras; a broker that is away refuses this too.
-            self._bus.later(delivery, late.PAUSE_S)
-
-    def _send_home(self, delivery: Delivery) -> None:
-        """Send detections to the judge that has their camera now.  Confirmed there, then settled here."""
-        hops = late.hops_of(delivery.message.headers)
-        match late.step(hops, delivery.attempt):
-            case late.Step.PUT_ASIDE:
-                self._put_aside(delivery, late.SENT_TOO_OFTEN)
-            case late.Step.PAUSE:
-                self._insist(lambda: self._bus.later(delivery, late.PAUSE_S), "put off detections")
-            case late.Step.SEND:
-                self._publish_home(delivery, hops + 1)
-
-    def _publish_home(self, delivery: Delivery, hops: int) -> None:
-        kind = delivery.message.headers.get(TYPE_HEADER, "")
-        message = Message(delivery.message.body, {TYPE_HEADER: kind, late.HOPS_HEADER: str(hops)})
-        try:
-            self._insist(lambda: self._bus.publish(DETECTIONS, delivery.key, message), "send detections home")
-        except Refused as exc:
-            # Nobody serves the camera at the moment, or its queue is full.
-            if delivery.attempt > late.UNROUTABLE_MAX:
-                self._put_aside(delivery, f"{late.SERVED_BY_NOBODY}: {exc}")
-            else:
-                self._insist(lambda: self._bus.later(delivery, late.UNROUTABLE_S), "put off detections")
-            return
-        self._bus.ack(delivery)
 
     # --- what goes out
 
@@ -394,6 +358,11 @@ class JudgeWorker:
 
 #: Counters of the board with those of the ledger that they add up.
 _SHOWN: Final = (
-    ("clips", "clips_judged"), ("samples", "samples_judged"), ("duplicates", "duplicates"), ("fenced", "fenced"),
-    ("gaps", "gaps"), ("refused", "late"), ("alarms", "alarms"),
-)  # fmt: skip
+    ("clips", "clips_judged"),
+    ("samples", "samples_judged"),
+    ("duplicates", "duplicates"),
+    ("fenced", "fenced"),
+    ("gaps", "gaps"),
+    ("refused", "late"),
+    ("alarms", "alarms"),
+)

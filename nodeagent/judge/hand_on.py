@@ -1,0 +1,74 @@
+"""Deliveries that this judge does not judge: sent to the judge that has their camera, or put aside.
+
+Each is confirmed where it goes before it is settled here, so kill -9 between the two leaves it twice, never nowhere.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from nodeagent.contract.codec import TYPE_HEADER, Message
+from nodeagent.contract.errors import Refused, Unavailable
+from nodeagent.infra.board import BoardCell
+from nodeagent.infra.bus.port import Bus, Delivery
+from nodeagent.infra.bus.topology import DETECTIONS
+from nodeagent.judge import late
+
+log = logging.getLogger(__name__)
+
+
+class Insist(Protocol):
+    """Does an action again and again while the bus is away; the second argument says what it is, for the status."""
+
+    def __call__(self, action: Callable[[], None], what: str, /) -> None:
+        """Raises Refused when the bus is there and refuses."""
+        ...
+
+
+class HandOn:
+    """Hands deliveries on."""
+
+    def __init__(self, bus: Bus, cell: BoardCell, insist: Insist) -> None:
+        self._bus = bus
+        self._cell = cell
+        self._insist = insist
+
+    def put_aside(self, delivery: Delivery, why: str) -> None:
+        """Into the dead-letter queue, with the reason."""
+        log.warning("judge: message of %s put aside: %s", delivery.key, why, extra={"event": "message_put_aside"})
+        self._insist(lambda: self._bury(delivery, why), "put aside")
+        self._cell.add("refused")
+
+    def _bury(self, delivery: Delivery, why: str) -> None:
+        try:
+            self._bus.dead(delivery, why)
+        except Unavailable:
+            # A full dead-letter queue must not hold up the cameras; a broker that is away refuses this too.
+            self._bus.later(delivery, late.PAUSE_S)
+
+    def send_home(self, delivery: Delivery) -> None:
+        """To whichever judge its camera is bound to now."""
+        hops = late.hops_of(delivery.message.headers)
+        match late.step(hops, delivery.attempt):
+            case late.Step.PUT_ASIDE:
+                self.put_aside(delivery, late.SENT_TOO_OFTEN)
+            case late.Step.PAUSE:
+                self._insist(lambda: self._bus.later(delivery, late.PAUSE_S), "put off detections")
+            case late.Step.SEND:
+                self._publish(delivery, hops + 1)
+
+    def _publish(self, delivery: Delivery, hops: int) -> None:
+        kind = delivery.message.headers.get(TYPE_HEADER, "")
+        message = Message(delivery.message.body, {TYPE_HEADER: kind, late.HOPS_HEADER: str(hops)})
+        try:
+            self._insist(lambda: self._bus.publish(DETECTIONS, delivery.key, message), "send detections home")
+        except Refused as exc:
+            # Nobody serves the camera at the moment, or its queue is full.
+            if delivery.attempt > late.UNROUTABLE_MAX:
+                self.put_aside(delivery, f"{late.SERVED_BY_NOBODY}: {exc}")
+            else:
+                self._insist(lambda: self._bus.later(delivery, late.UNROUTABLE_S), "put off detections")
+            return
+        self._bus.ack(delivery)
