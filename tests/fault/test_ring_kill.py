@@ -10,7 +10,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from nodeagent.contract.errors import Fenced, Unavailable
 from nodeagent.ring import RingReader, RingWriter, layout
 from nodeagent.ring.layout import Geometry
+from tests.support.disks import mounted_tmpfs
 
 CAMERA = "cam-1"
 WIDTH, HEIGHT, SLOTS = 640, 360, 4
@@ -160,16 +160,8 @@ def test_a_stopped_writer_wakes_into_its_own_old_ring(memory_dir: Path) -> None:
 @pytest.fixture
 def small_memory(tmp_path: Path) -> Iterator[Path]:
     """A tmpfs that holds one ring of SLOTS, not two."""
-    mount = tmp_path / "shm"
-    mount.mkdir()
-    size = Geometry(WIDTH, HEIGHT, SLOTS).file_bytes * 3 // 2
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(mount)], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"cannot mount a small tmpfs ({done.stderr.strip()}); test_ring.py does it with a patched call")
-    yield mount
-    subprocess.run(["umount", "-l", str(mount)], check=True)
+    with mounted_tmpfs(tmp_path / "shm", str(Geometry(WIDTH, HEIGHT, SLOTS).file_bytes * 3 // 2)) as mount:
+        yield mount
 
 
 def test_a_full_memory_refuses_a_second_camera_and_hurts_no_first(small_memory: Path) -> None:

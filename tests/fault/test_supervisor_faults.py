@@ -56,7 +56,8 @@ def test_a_busy_hang_leaves_a_traceback_and_starts_again(tmp_path: Path) -> None
 def test_a_stopped_process_counts_as_hanging_too(agent: Supervised) -> None:
     pid = agent.pids()["judge:0"]
     os.kill(pid, signal.SIGSTOP)
-    agent.running("judge:0", not_pid=pid)
+    row = agent.running("judge:0", not_pid=pid)
+    assert row.restarts == 1
     agent.wait_log("Fatal Python error: Aborted")
     agent.wait_log("judge:0: running -> backoff (SIGABRT")
 

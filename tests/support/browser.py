@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import pytest
+from tests.support.missing import not_tested
 
 #: Seconds for a browser's start and a replay at 8 times its speed, on a busy machine.
 PLAY_S = 90.0
@@ -42,9 +42,7 @@ def need_chromium() -> str:
     """Path of Chromium; without one fail in CI, skip loudly elsewhere."""
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if found is None:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(
-            "NOT TESTED: no Chromium: apt-get install chromium"
-        )
+        not_tested("no Chromium: apt-get install chromium")
     return found
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import subprocess
 import tempfile
 from pathlib import Path
 from types import TracebackType
 
-import pytest
-
 from tests.support.media import annex_b
+from tests.support.missing import not_tested
 
 _SCRIPT = Path(__file__).with_name("gst_server.py")
 _SYSTEM_PYTHON = "/usr/bin/python3"
@@ -32,8 +30,7 @@ def have_rtsp() -> bool:
 def need_rtsp() -> None:
     """Fail in CI, skip loudly elsewhere, when there is no RTSP server to test with."""
     if not have_rtsp():
-        hint = "no RTSP server: apt-get install gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-good"
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(hint)
+        not_tested("no RTSP server: apt-get install gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-good")
 
 
 class RtspServer:

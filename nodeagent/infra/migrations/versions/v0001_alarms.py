@@ -43,6 +43,16 @@ def _long() -> TypeEngine[str]:
 
 
 def upgrade() -> None:
+    _slots()
+    _alarms()
+    _keys_and_pushes()
+    for name, (table, columns) in _INDEXES.items():
+        # MySQL has no CREATE INDEX IF NOT EXISTS; a killed run may have made some of them.
+        if name not in {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}:
+            op.create_index(name, table, list(columns))
+
+
+def _slots() -> None:
     op.create_table(
         "alarm_slot",
         sa.Column("id", _id(), primary_key=True, autoincrement=True),
@@ -53,6 +63,9 @@ def upgrade() -> None:
         if_not_exists=True,
         **_MYSQL,
     )
+
+
+def _alarms() -> None:
     op.create_table(
         "alarm",
         sa.Column("id", _id(), primary_key=True, autoincrement=True),
@@ -96,6 +109,9 @@ def upgrade() -> None:
         if_not_exists=True,
         **_MYSQL,
     )
+
+
+def _keys_and_pushes() -> None:
     op.create_table(
         "alarm_key",
         sa.Column("dedup_key", _name(32), primary_key=True),
@@ -116,7 +132,3 @@ def upgrade() -> None:
         if_not_exists=True,
         **_MYSQL,
     )
-    for name, (table, columns) in _INDEXES.items():
-        # MySQL has no CREATE INDEX IF NOT EXISTS; a killed run may have made some of them.
-        if name not in {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}:
-            op.create_index(name, table, list(columns))
