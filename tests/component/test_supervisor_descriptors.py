@@ -58,19 +58,11 @@ def test_a_child_too_many_waits_and_says_why_and_the_others_never_notice(tmp_pat
 
 def test_the_agent_uses_all_that_the_system_allows(tmp_path: Path) -> None:
     folder = tmp_path / "a"
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    agent = Supervised(folder, config_text(folder, CAMERAS))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (32, hard))
-    try:
-        agent.start()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    try:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with Supervised(folder, config_text(folder, CAMERAS), launcher=("prlimit", "--nofile=32:")) as agent:
         for name in CAMERAS:
             agent.running(f"capture:{name}")
         assert resource.prlimit(agent.pid, resource.RLIMIT_NOFILE) == (hard, hard)
-    finally:
-        agent.stop()
 
 
 def test_a_limit_that_cannot_be_raised_is_said_and_no_end(

@@ -28,10 +28,13 @@ def config_text(folder: Path, cameras: Sequence[str], stop_timeout_s: float = 8.
 
 
 class Supervised(Agent):
-    """Runs the test's workers; `environment` is added to the process's."""
+    """Runs the test's workers; `environment` is added to the process's, `launcher` is a program that executes it."""
 
-    def __init__(self, folder: Path, config: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, config: str, environment: dict[str, str] | None = None, launcher: Sequence[str] = ()
+    ) -> None:
         super().__init__(folder, config)
+        self._launcher = launcher
         self._environment = environment or {}
         self._settings = load_settings(self.config_path)
 
@@ -44,7 +47,7 @@ class Supervised(Agent):
         """Start it; returns at once."""
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.workers", str(self.config_path)],
+                [*self._launcher, sys.executable, "-m", "tests.support.workers", str(self.config_path)],
                 cwd=ROOT,
                 env=os.environ | {"PYTHONPATH": str(ROOT)} | self._environment,
                 stdin=subprocess.DEVNULL,
