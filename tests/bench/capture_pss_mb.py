@@ -1,4 +1,4 @@
-"""Memory of a capture process beyond what it shares, forked from the preloaded parent as in production."""
+"""Memory of a capture process, forked from the preloaded parent as in production: its share, without its ring."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def memory_of(pid: int) -> dict[str, int]:
 
 
 def run(quick: bool) -> Iterator[Result]:
-    """Private memory without the ring, and the proportional share of all."""
+    """The proportional share (PSS) of one process among several, the ring in /dev/shm apart."""
     count = 2 if quick else 4
     redis = RedisServer()
     redis.start()
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            yield from _measure(Path(folder), redis.url, count, clips=1 if quick else 3)
+        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
+            yield from _measure(Path(folder), Path(memory), redis.url, count, clips=1 if quick else 3)
     finally:
         redis.stop()
 
 
-def _measure(folder: Path, redis_url: str, count: int, clips: int) -> Iterator[Result]:
+def _measure(folder: Path, memory: Path, redis_url: str, count: int, clips: int) -> Iterator[Result]:
     os.environ.update({"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
     video = folder / "camera.mp4"
     _ffmpeg("-f", "lavfi", "-i", PICTURE, "-t", "6", *ENCODER.split(), "-pix_fmt", "yuv420p", str(video))
@@ -50,7 +50,7 @@ def _measure(folder: Path, redis_url: str, count: int, clips: int) -> Iterator[R
         place.mkdir()
         capture = CaptureProcess(place, str(video), redis_url, loop=True)
         capture.cell.begin(SystemClock().wall_ns())
-        args = (str(capture.config), CAMERA, str(capture.board_path), str(place / "memory"))
+        args = (str(capture.config), CAMERA, str(capture.board_path), str(memory / str(number)))
         process = context.Process(target=serve, args=args)
         process.start()
         captures.append(capture)
@@ -65,13 +65,13 @@ def _measure(folder: Path, redis_url: str, count: int, clips: int) -> Iterator[R
             process.join()
             capture.bus.close()
         multiprocessing.forkserver._forkserver._stop()  # type: ignore[attr-defined]
-    private = [m["Private_Clean"] + m["Private_Dirty"] - m["Pss_Shmem"] for m in found]
-    worst = max(range(count), key=lambda n: private[n])
+    worst = max(found, key=lambda m: m["Pss"])
+    private = worst["Private_Clean"] + worst["Private_Dirty"] - worst["Pss_Shmem"]
     yield result(
         "capture_pss_mb",
-        private[worst] / MB,
+        (worst["Pss"] - worst["Pss_Shmem"]) / MB,
         "MB",
         "",
-        f"private memory without the ring, the largest of {count} processes recording 1080p25; proportional share of "
-        f"all {found[worst]['Pss'] / MB:.1f} MB, ring and other shared memory {found[worst]['Pss_Shmem'] / MB:.1f} MB",
+        f"PSS without the ring, the largest of {count} processes recording 1080p25; {private / MB:.1f} MB of it are "
+        f"its own, the rest is its share of what was loaded before the fork; the ring {worst['Pss_Shmem'] / MB:.1f} MB",
     )
