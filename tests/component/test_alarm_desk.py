@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,19 +26,6 @@ from tests.support.media import count_frames
 from tests.support.receiver import Answer, PushReceiver, answers
 
 S = NS_PER_S
-
-
-@pytest.fixture
-def receiver() -> Iterator[PushReceiver]:
-    with PushReceiver(SECRET) as running:
-        yield running
-
-
-@pytest.fixture
-def world(tmp_path: Path, receiver: PushReceiver) -> Iterator[World]:
-    made = World(tmp_path, (target(receiver),))
-    yield made
-    made.close()
 
 
 def test_from_message_to_push(world: World, receiver: PushReceiver) -> None:

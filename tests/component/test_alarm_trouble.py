@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +18,6 @@ from nodeagent.infra.alarm_records import AlarmState, list_alarms
 from tests.support.alarm_world import SECRET, World, target
 from tests.support.alarms import add_clips, message
 from tests.support.receiver import Answer, PushReceiver, answers
-
-
-@pytest.fixture
-def receiver() -> Iterator[PushReceiver]:
-    with PushReceiver(SECRET) as running:
-        yield running
-
-
-@pytest.fixture
-def world(tmp_path: Path, receiver: PushReceiver) -> Iterator[World]:
-    made = World(tmp_path, (target(receiver),))
-    yield made
-    made.close()
 
 
 class ReadOnly:
