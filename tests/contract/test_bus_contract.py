@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -16,26 +14,10 @@ from nodeagent.infra.bus.port import Bus, Delivery
 from nodeagent.infra.bus.topology import ALARMS, CLIPS, DETECTIONS, clips_queue, detections_queue
 from tests.support.buses import Backend, end, line, take, trying
 from tests.support.eventually import eventually
-from tests.support.services import RedisServer, Server
 
 pytestmark = pytest.mark.services
 
-ADAPTERS = ("streams", "rabbitmq")
 KINDS = (CLIPS, DETECTIONS, ALARMS)
-
-
-@pytest.fixture(params=ADAPTERS)
-def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    if request.param == "streams":
-        server = cast(Server, request.getfixturevalue("redis_server"))
-        url = cast(RedisServer, server).url
-    else:
-        server = cast(Server, request.getfixturevalue("rabbitmq"))
-        url = cast(str, request.getfixturevalue("rabbitmq_url"))
-    made = Backend(request.param, server, url)
-    yield made
-    server.start()
-    made.close()
 
 
 @pytest.fixture
