@@ -263,22 +263,65 @@ def test_texts_are_never_torn_under_a_busy_writer(tmp_path: Path, board: Board) 
     assert len(seen) > 1
 
 
-def test_writers_that_are_killed_leave_a_board_that_can_be_read_and_written(tmp_path: Path, board: Board) -> None:
+def check_usable_after_a_kill(board: Board, cell: BoardCell, wall_ns: int) -> None:
+    assert row(board, "capture:a").state in (State.CAPTURING, State.STALLED)
+    cell.begin(wall_ns)
+    assert (row(board, "capture:a").state, row(board, "capture:a").state_since_ns) == (State.STARTING, wall_ns)
+    assert cell._words[at.W_STATE_LOCK] % 2 == 0
+
+
+def test_writers_that_are_killed_anywhere_leave_a_board_that_can_be_read_and_written(
+    tmp_path: Path, board: Board
+) -> None:
     cell = board.claim("capture:a", Kind.CAPTURE)
-    turn = left_odd = 0
-    # At least 20 kills, and one inside a write, which is about every tenth.
-    while turn < 20 or not left_odd:
-        turn += 1
-        assert turn < 500, "no kill hit a writer inside a write: the test shows nothing"
+    for turn in range(1, 21):
         cell.state(State.CAPTURING, "between")
         with busy_writer(tmp_path / "board", cell.index):
             while row(board, "capture:a").detail == "between":
                 pass
-        left_odd += cell._words[at.W_STATE_LOCK] % 2
-        assert row(board, "capture:a").state in (State.CAPTURING, State.STALLED)
-        cell.begin(wall_ns=turn)
-        assert (row(board, "capture:a").state, row(board, "capture:a").state_since_ns) == (State.STARTING, turn)
-        assert cell._words[at.W_STATE_LOCK] % 2 == 0
+        check_usable_after_a_kill(board, cell, wall_ns=turn)
+
+
+class LastWords:
+    """A writer's words; the process dies by kill -9 instead of its `last`-th store."""
+
+    def __init__(self, words: memoryview, last: int) -> None:
+        self._words = words
+        self._left = last
+
+    def __getitem__(self, word: int) -> int:
+        value: int = self._words[word]
+        return value
+
+    def __setitem__(self, word: int, value: int) -> None:
+        self._left -= 1
+        if not self._left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._words[word] = value
+
+
+def test_writers_that_are_killed_at_each_store_leave_a_board_that_can_be_read_and_written(
+    tmp_path: Path, board: Board
+) -> None:
+    cell = board.claim("capture:a", Kind.CAPTURE)
+    store, left_odd = 0, []
+    while True:
+        store += 1
+        cell.state(State.CAPTURING, "between")
+        pid = os.fork()
+        if pid == 0:
+            child = Board.open(tmp_path / "board").cell(cell.index)
+            child._words = LastWords(child._words, store)  # type: ignore[assignment]
+            child.state(State.STALLED, "x" * 200)
+            os._exit(0)
+        if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0:
+            break
+        left_odd.append(cell._words[at.W_STATE_LOCK] % 2)
+        check_usable_after_a_kill(board, cell, wall_ns=store)
+    assert left_odd[0] == 0, "killed before the write began"
+    assert len(left_odd) > 3
+    assert all(left_odd[1:])
+    assert row(board, "capture:a").detail == "x" * 200
 
 
 def test_a_beat_never_shows_the_older_time_with_the_smaller_allowance(board: Board, clock: HandClock) -> None:
