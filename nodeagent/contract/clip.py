@@ -6,9 +6,10 @@ ids that were validated, and a clip is only ever looked up by identity, so no me
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from nodeagent.contract.ids import NS_PER_MS, CameraId, Epoch, Frozen, NodeId, UtcNs
 
@@ -85,6 +86,47 @@ class RingRef(Frozen):
     count: Annotated[int, Field(ge=0, le=10_000)]
 
 
+#: A level of luma, or its square.
+Level = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class SampleLuma(Frozen):
+    """Brightness of each sample, for judging the picture itself: dark, covered, frozen, turned away.
+
+    One number per sample of the message that carries it; levels of luma from 0 to 255, measured on every
+    `capture.luma.STEP`-th pixel in both directions, rounded to hundredths.
+    """
+
+    mean: tuple[Level, ...]
+    variance: tuple[Level, ...]
+    #: Mean absolute difference to the sample before; none for the first after a start or a change of size.
+    difference: tuple[Level | None, ...]
+
+    @property
+    def count(self) -> int:
+        """Samples that it tells of; -1 when its rows disagree."""
+        counts = {len(self.mean), len(self.variance), len(self.difference)}
+        return counts.pop() if len(counts) == 1 else -1
+
+    def at(self, indices: Sequence[int]) -> SampleLuma:
+        """Of these samples only."""
+        return SampleLuma(
+            mean=tuple(self.mean[i] for i in indices),
+            variance=tuple(self.variance[i] for i in indices),
+            difference=tuple(self.difference[i] for i in indices),
+        )
+
+
+def check_luma(luma: SampleLuma | None, sample_ns: Sequence[int]) -> None:
+    """Refuse a message whose brightness is not that of its samples.
+
+    Raises:
+        ValueError: it has another number of them.
+    """
+    if luma is not None and luma.count != len(sample_ns):
+        raise ValueError(f"luma: expected {len(sample_ns)} in each row, one for each sample")
+
+
 class ClipTask(Frozen):
     """The message "this clip is ready": what inference consumes.
 
@@ -110,8 +152,15 @@ class ClipTask(Frozen):
     sample_width: Annotated[int, Field(ge=2, le=8192)]
     sample_height: Annotated[int, Field(ge=2, le=8192)]
     ring: RingRef | None = None
+    #: Brightness of the samples; none when it was not measured: the clip was repaired after a kill.
+    luma: SampleLuma | None = None
     #: Wall clock when the clip was closed.
     closed_ns: UtcNs
+
+    @model_validator(mode="after")
+    def _one_luma_each(self) -> ClipTask:
+        check_luma(self.luma, self.sample_ns)
+        return self
 
     @property
     def clip_id(self) -> ClipId:

@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from nodeagent.contract.clip import ClipId
+from nodeagent.contract.clip import ClipId, SampleLuma, check_luma
 from nodeagent.contract.errors import DecodeError
 from nodeagent.contract.ids import CameraId, Epoch, Frozen, NodeId, UtcNs
 
@@ -59,6 +59,8 @@ class DetectionsHeader(Frozen):
     sample_ns: tuple[UtcNs, ...]
     sample_width: Annotated[int, Field(ge=2, le=8192)]
     sample_height: Annotated[int, Field(ge=2, le=8192)]
+    #: Brightness of the samples, as the clip task told it.
+    luma: SampleLuma | None = None
     model: str
     model_version: str
     labels: tuple[str, ...]
@@ -66,6 +68,11 @@ class DetectionsHeader(Frozen):
     path: Literal["ring", "clip", "none"]
     #: Wall clock, UTC ns, by name of the step: `closed`, `inference_started`, `inference_done`.
     timings: dict[str, int] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_luma_each(self) -> DetectionsHeader:
+        check_luma(self.luma, self.sample_ns)
+        return self
 
     @property
     def clip_id(self) -> ClipId:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from nodeagent.contract.clip import ClipTask
+from nodeagent.contract.clip import ClipTask, SampleLuma
 from nodeagent.contract.codec import Message, encode_detections
 from nodeagent.contract.detections import DETECTION_DTYPE, ClipDetections, DetectionsHeader, Rows
 from nodeagent.contract.errors import Refused, Unavailable
@@ -65,6 +65,7 @@ def detections_of(ended: Ended, rows: Rows, done_ns: int) -> ClipDetections:
         sample_ns=ended.sample_ns if known else (),
         sample_width=task.sample_width,
         sample_height=task.sample_height,
+        luma=_luma(task, ended.sample_ns) if known else None,
         model=job.model.description.name if job.model else "",
         model_version=job.model.version if job.model else "",
         labels=job.model.description.labels if job.model else (),
@@ -72,6 +73,14 @@ def detections_of(ended: Ended, rows: Rows, done_ns: int) -> ClipDetections:
         timings={"closed": task.closed_ns, "inference_started": job.started_ns, "inference_done": done_ns},
     )
     return ClipDetections(header, rows if known else np.empty(0, DETECTION_DTYPE))
+
+
+def _luma(task: ClipTask, sample_ns: tuple[int, ...]) -> SampleLuma | None:
+    """The brightness of the samples that were read."""
+    if task.luma is None or sample_ns == task.sample_ns:
+        return task.luma
+    place = {time_ns: i for i, time_ns in enumerate(task.sample_ns)}
+    return task.luma.at([place[time_ns] for time_ns in sample_ns])
 
 
 class Publisher:

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeagent.contract.alarm import AlarmMessage, Evidence, EvidenceBox
-from nodeagent.contract.clip import ClipId, ClipTask, RingRef, clip_file_name, parse_clip_name, parse_part_name
+from nodeagent.contract.clip import (
+    ClipId,
+    ClipTask,
+    RingRef,
+    SampleLuma,
+    clip_file_name,
+    parse_clip_name,
+    parse_part_name,
+)
 from nodeagent.contract.codec import (
     MAX_BODY_BYTES,
     Message,
@@ -36,6 +44,17 @@ timings = st.dictionaries(st.sampled_from(["closed", "inference_started", "judge
 ring_refs = st.builds(
     RingRef, generation=st.integers(1, 99), first_seq=st.integers(0, 2**40), count=st.integers(0, 10_000)
 )
+levels = st.floats(0, 65025)
+
+
+def with_luma(message: ClipTask) -> st.SearchStrategy[ClipTask]:
+    """The message with the brightness of its samples."""
+    count = len(message.sample_ns)
+    rows = st.tuples(*[levels] * count)
+    luma = st.builds(SampleLuma, mean=rows, variance=rows, difference=st.tuples(*[st.none() | levels] * count))
+    return luma.map(lambda found: message.model_copy(update={"luma": found}))
+
+
 clip_tasks = st.builds(
     ClipTask,
     node_id=ids,
@@ -52,6 +71,7 @@ clip_tasks = st.builds(
     ring=st.none() | ring_refs,
     closed_ns=times,
 )
+clip_tasks |= clip_tasks.flatmap(with_luma)
 boxes = st.builds(
     EvidenceBox, x1=units, y1=units, x2=units, y2=units, score=units, label=texts, track_id=st.integers(0, 2**31)
 )

@@ -261,9 +261,9 @@ def test_a_validators_own_words_are_not_used_for_a_secret() -> None:
         ("[log]\nlevel = 'loud'", "log.level", "'debug', 'info', 'warning' or 'error'"),
         ("[alarm]\nreplay_before_s = 0\nreplay_after_s = 0", "alarm.replay_after_s", "a replay has a length"),
         (
-            "models = []\n[[cameras]]\ncamera_id = 'a'\nrecord = { url = 'a.mp4' }\nanalyse = { url = 'b.mp4' }",
-            "cameras[0].analyse",
-            "not served in this version",
+            "models = []\n[[cameras]]\ncamera_id = 'a'\nrecord = { url = 'a.mp4' }\nanalyse = { url = 'gopher://b' }",
+            "cameras[0].analyse.url",
+            "expected rtsp://",
         ),
         ("[[pool]]\npath = 'a'\n[[pool]]\npath = 'a'", "pool[1].path", "taken by pool[0]"),
     ],

@@ -20,9 +20,6 @@ def cross_faults(doc: dict[str, Any]) -> list[Fault]:
     faults = [fault for section, key in _UNIQUE for fault in _twice(section, key, _tables(doc.get(section)))]
     faults += _models(doc)
     for i, camera in _tables(doc.get("cameras")):
-        if "analyse" in camera:
-            # Contracts carry it already; ignoring it silently would analyse another picture than the one asked for.
-            faults.append(Fault(f"cameras[{i}].analyse", "not served in this version: the main stream is analysed"))
         rules = _tables(camera.get("rules"))
         faults += _twice(f"cameras[{i}].rules", "rule_id", rules)
         for j, rule in rules:
