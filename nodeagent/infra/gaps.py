@@ -83,7 +83,9 @@ def append_gap(state_dir: Path, camera_id: str, gap: Gap) -> None:
         size = os.fstat(fd).st_size
         if size and os.pread(fd, 1, size - 1) != b"\n":
             line = b"\n" + line
-        os.write(fd, line)
+        # A full disk takes a part of it first, and refuses with the next write.
+        while line:
+            line = line[os.write(fd, line) :]
         os.fsync(fd)
     finally:
         os.close(fd)

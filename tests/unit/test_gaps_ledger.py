@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,10 @@ def test_half_a_line_spoils_no_other(tmp_path: Path) -> None:
     assert spans(tmp_path) == [(0, 1, "stalled"), (2, 3, "restart")]
     assert read_gaps(tmp_path, "cam", T + S, T + 2 * S) == []
     assert len(read_gaps(tmp_path, "cam", T + S - 1, T + 2 * S)) == 1
+
+
+def test_a_line_that_the_disk_takes_in_pieces_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:7]))
+    append_gap(tmp_path, "cam", Gap(from_ns=T, to_ns=T + S, reason=GapReason.STALLED, detail="no packet"))
+    assert spans(tmp_path) == [(0, 1, "stalled")]
