@@ -14,12 +14,12 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from nodeagent.capture.retention import Held
 from nodeagent.contract.clip import parse_clip_name
 from nodeagent.contract.ids import NS_PER_S
+from nodeagent.infra.clip_folders import hour_at, hour_of
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,6 @@ CLOSED_AFTER_NS = 3 * 3600 * NS_PER_S
 RACY_NS = 2 * NS_PER_S
 #: Ending of an hour's summary.
 SUMMARY_SUFFIX = ".summary"
-_FORMAT = "%Y-%m-%d/%H"
 _DAY, _HOUR = re.compile(r"\d{4}-\d\d-\d\d"), re.compile(r"\d\d")
 _DAY_LENGTH = len("2026-11-24")
 #: Folders that could not be read: each is told once.
@@ -58,16 +57,6 @@ class Use:
 
 #: A folder that is known by name only.
 UNCOUNTED = Use(0, 0, 0)
-
-
-def hour_at(time_ns: int) -> str:
-    """Day and hour of a time, as the folders are named: `2026-11-24/13`."""
-    return datetime.fromtimestamp(max(0, time_ns) // NS_PER_S, UTC).strftime(_FORMAT)
-
-
-def hour_of(folder: Path) -> str:
-    """Day and hour that a folder is named for."""
-    return f"{folder.parent.name}/{folder.name}"
 
 
 def day_folders(clips: Path, since: str) -> Iterator[Path]:

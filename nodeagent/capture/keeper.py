@@ -23,15 +23,14 @@ from nodeagent.capture.hour_folders import (
     day_folders,
     drop,
     held_in,
-    hour_at,
     hour_folders,
-    hour_of,
     use_of,
 )
 from nodeagent.capture.retention import Held, excess, plan
 from nodeagent.contract.states import State
+from nodeagent.infra.clip_folders import STREAM_FOLDERS, hour_at, hour_of, stream_folder
 from nodeagent.infra.settings.sections import GIB, PoolSettings
-from nodeagent.infra.storage import CLIPS_FOLDER, StorageFull, free_bytes, is_pool, open_storage
+from nodeagent.infra.storage import StorageFull, free_bytes, is_pool, open_storage
 from nodeagent.infra.worker import EXIT_OK, WorkerContext
 
 log = logging.getLogger(__name__)
@@ -137,7 +136,8 @@ class DiskKeeper:
         self._looks += 1
         since = "" if full else hour_at(now_ns - CLOSED_AFTER_NS)
         found = set()
-        for day in day_folders(self.pool.path / CLIPS_FOLDER, since):
+        roots = [stream_folder(self.pool.path, stream) for stream in STREAM_FOLDERS]
+        for day in (day for root in roots for day in day_folders(root, since)):
             self._beat()
             for folder in hour_folders(day):
                 found.add(folder)

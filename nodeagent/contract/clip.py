@@ -17,6 +17,9 @@ from nodeagent.contract.ids import NS_PER_MS, CameraId, Epoch, Frozen, NodeId, U
 CLIP_SUFFIX = ".mp4"
 PART_SUFFIX = ".part.mp4"
 
+#: The streams of a camera that have clips: the main one, and the sub-stream if there is one.
+StreamName = Literal["record", "analyse"]
+
 _CAMERA_ID: TypeAdapter[str] = TypeAdapter(CameraId)
 
 
@@ -145,7 +148,7 @@ class ClipTask(Frozen):
     start_ns: UtcNs
     duration_ns: Annotated[int, Field(ge=0)]
     #: Which of the camera's streams the clip was made from.
-    stream: Literal["record", "analyse"] = "record"
+    stream: StreamName = "record"
     #: Capture times of the samples, UTC ns, growing.
     sample_ns: tuple[UtcNs, ...]
     #: Size of the samples, pixels.

@@ -158,7 +158,7 @@ class Loader:
         Raises:
             BadMedia: the file is gone or cannot be decoded.
         """
-        stored = self._storage.find(task.clip_id)
+        stored = self._storage.find(task.clip_id, task.stream)
         if stored is None:
             raise BadMedia("not in the storage pool")
         last = -1

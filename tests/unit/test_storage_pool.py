@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from nodeagent.capture.keeper import DiskKeeper
-from nodeagent.contract.clip import ClipId, clip_file_name, part_file_name
+from nodeagent.contract.clip import ClipId, StreamName, clip_file_name, part_file_name
 from nodeagent.contract.ids import NS_PER_S
+from nodeagent.infra.clip_folders import HOUR_NS
 from nodeagent.infra.settings.sections import GIB, PoolSettings
 from nodeagent.infra.storage import (
-    HOUR_NS,
     SHUN_NS,
     Listing,
     Storage,
@@ -36,9 +36,11 @@ def a_pool(folder: Path, **limits: float) -> PoolSettings:
     return PoolSettings(path=folder, **({"reserve_gb": 0.0} | limits))
 
 
-def add_clip(storage: Storage, start_ns: int, camera: str = "cam", size: int = 100) -> ClipId:
+def add_clip(
+    storage: Storage, start_ns: int, camera: str = "cam", size: int = 100, stream: StreamName = "record"
+) -> ClipId:
     clip = ClipId(camera_id=camera, epoch=3, start_ns=start_ns)
-    (storage.folder_for(camera, start_ns) / clip_file_name(clip, LENGTH)).write_bytes(b"x" * size)
+    (storage.folder_for(camera, start_ns, stream) / clip_file_name(clip, LENGTH)).write_bytes(b"x" * size)
     return clip
 
 
@@ -126,6 +128,43 @@ def test_clips_are_found_by_identity_and_by_time_over_hours_and_disks(tmp_path: 
     assert both.cameras() == ["cam", "other"]
 
 
+def test_the_two_streams_of_a_camera_lie_apart_and_on_one_disk(tmp_path: Path) -> None:
+    storage = Storage([a_pool(tmp_path / "a"), a_pool(tmp_path / "b")])
+    main = add_clip(storage, LATE)
+    assert storage.find(main, "analyse") is None
+    assert add_clip(storage, LATE, stream="analyse") == main
+    later = add_clip(storage, LATE + LENGTH, stream="analyse")
+    sub = storage.find(main, "analyse")
+    assert sub is not None
+    assert sub.path.parts[-5:-1] == ("analyse", "cam", "2023-11-14", "21")
+    assert disk_of(storage, LATE) == sub.path.parents[4].name
+    assert [s.clip for s in storage.clips("cam", 0, 2**62)] == [main]
+    assert [s.clip for s in storage.clips("cam", 0, 2**62, stream="analyse")] == [main, later]
+    part = storage.folder_for("cam", LATE, "analyse") / part_file_name(later)
+    part.touch()
+    assert (storage.parts("cam"), storage.parts("cam", "analyse")) == ([], [(later, part)])
+    add_clip(storage, LATE, camera="watched", stream="analyse")
+    assert storage.cameras() == ["cam", "watched"]
+
+
+def test_the_newest_end_is_found_in_the_newest_folders_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disks = [Storage([a_pool(tmp_path / name)]) for name in ("a", "b")]
+    both = Storage([PoolSettings(path=tmp_path / name) for name in ("a", "b")])
+    assert both.newest_end("cam") is None
+    for hour in range(60):
+        add_clip(disks[hour % 2], LATE + hour * HOUR_NS)
+    add_clip(disks[0], LATE + 58 * HOUR_NS - LENGTH)
+    # A folder that a capture has just made, or that retention has emptied.
+    disks[1].folder_for("cam", LATE + 61 * HOUR_NS)
+    read: list[str] = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: read.append(str(folder)) or scandir(folder))
+    assert both.newest_end("cam") == LATE + 59 * HOUR_NS + LENGTH
+    # Of each disk: its days, the newest day's or two, and the newest hour's or two.
+    assert len(read) <= 10
+    assert both.newest_end("cam", "analyse") is None
+
+
 def test_what_a_disk_does_not_give_is_told_once_and_the_other_disks_are_read(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -158,7 +197,7 @@ def test_a_disk_that_cannot_make_a_pin_durable_is_full(tmp_path: Path, monkeypat
     def fail(_folder: Path) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("nodeagent.infra.storage.sync_folder", fail)
+    monkeypatch.setattr("nodeagent.infra.pins.sync_folder", fail)
     with pytest.raises(StorageFull, match="pins of a1b2: Input/output error"):
         storage.pin(storage.clips("cam", LATE, LATE + LENGTH), "a1b2")
 

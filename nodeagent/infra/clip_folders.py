@@ -1,0 +1,153 @@
+"""Where clips lie on a disk of the pool, and what stands in their folders.
+
+The directory is the index: `<pool>/clips/<camera>/<YYYY-MM-DD>/<HH>/<clip>.mp4`, day and hour of the clip's start in
+UTC; clips of a camera's sub-stream lie the same way under `<pool>/analyse`.  A folder that cannot be read is told once
+and counts as empty: one sick disk must not end a look at the others.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from nodeagent.contract.clip import CLIP_SUFFIX, ClipId, StreamName, parse_clip_name
+from nodeagent.contract.ids import NS_PER_MS, NS_PER_S
+from nodeagent.infra.files import sync_folder
+
+log = logging.getLogger(__name__)
+
+#: Folder within a disk for the clips of each stream.
+STREAM_FOLDERS: dict[StreamName, str] = {"record": "clips", "analyse": "analyse"}
+HOUR_NS = 3600 * NS_PER_S
+_HOUR_FORMAT = "%Y-%m-%d/%H"
+#: Folders that could not be read at the last look, with the reason: each change is one log line.  A folder leaves it
+#: when it can be read or is gone.
+_unreadable: dict[Path, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredClip:
+    """A finished clip on a disk of the pool.
+
+    Attributes:
+        clip: its identity.
+        duration_ns: from its name, so rounded to milliseconds.
+        path: the file.
+    """
+
+    clip: ClipId
+    duration_ns: int
+    path: Path
+
+    @property
+    def end_ns(self) -> int:
+        """Capture time at which it ends."""
+        return self.clip.start_ns + self.duration_ns
+
+
+def hour_at(time_ns: int) -> str:
+    """Day and hour of a time, as the folders are named: `2026-11-24/13`."""
+    return datetime.fromtimestamp(max(0, time_ns) // NS_PER_S, UTC).strftime(_HOUR_FORMAT)
+
+
+def hour_of(folder: Path) -> str:
+    """Day and hour that a folder is named for."""
+    return f"{folder.parent.name}/{folder.name}"
+
+
+def stream_folder(disk: Path, stream: StreamName) -> Path:
+    """Folder of all cameras' clips of one stream."""
+    return disk / STREAM_FOLDERS[stream]
+
+
+def hour_folder(disk: Path, camera_id: str, start_ns: int, stream: StreamName) -> Path:
+    """Folder for a clip that starts at `start_ns`."""
+    return stream_folder(disk, stream) / camera_id / hour_at(start_ns)
+
+
+def hours_on(disk: Path, camera_id: str, stream: StreamName, *, newest_first: bool = False) -> Iterator[Path]:
+    """Hour folders of a camera on a disk, in the order of their names; lazy, day by day."""
+    turn = reversed if newest_first else iter
+    for day in turn(folders_in(stream_folder(disk, stream) / camera_id)):
+        yield from turn(folders_in(day))
+
+
+def made(folder: Path) -> Path:
+    """Make a folder and what is missing above it; each new name is durable before a file is put below it.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    if not folder.is_dir():
+        made(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+    return folder
+
+
+def names_in(folder: Path, keep: Callable[[os.DirEntry[str]], bool] = lambda entry: entry.is_file()) -> list[str]:
+    """Names of what is in the folder, sorted, as far as its disk answers; of files only unless `keep` says else."""
+    names: list[str] = []
+    fault = ""
+    try:
+        with os.scandir(folder) as found:
+            for entry in found:
+                try:
+                    if keep(entry):
+                        names.append(entry.name)
+                except OSError as exc:
+                    fault = exc.strerror or type(exc).__name__
+    except (FileNotFoundError, NotADirectoryError):
+        _unreadable.pop(folder, None)
+        return []
+    except OSError as exc:
+        fault = exc.strerror or type(exc).__name__
+    _note_readable(folder, fault)
+    return sorted(names)
+
+
+def _note_readable(folder: Path, fault: str) -> None:
+    if fault == _unreadable.get(folder, ""):
+        return
+    if fault:
+        log.warning("%s cannot be read: %s", folder, fault, extra={"event": "folder_unreadable"})
+        _unreadable[folder] = fault
+    else:
+        log.info("%s can be read again", folder, extra={"event": "folder_readable"})
+        _unreadable.pop(folder, None)
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Folders within a folder, sorted."""
+    return [folder / name for name in names_in(folder, lambda entry: entry.is_dir(follow_symlinks=False))]
+
+
+def clips_in(folder: Path) -> Iterator[StoredClip]:
+    """Finished clips in a folder, in the order of their names."""
+    for name in names_in(folder):
+        parsed = parse_clip_name(name)
+        if parsed is not None:
+            yield StoredClip(*parsed, folder / name)
+
+
+def times_in(folder: Path) -> list[tuple[int, int, str]]:
+    """Start, end and name of what looks like a clip's name: its numbers only, an identity costs thirty times more."""
+    found = []
+    for name in names_in(folder):
+        times = times_of(name)
+        if times is not None:
+            found.append((*times, name))
+    return found
+
+
+def times_of(name: str) -> tuple[int, int] | None:
+    """Start and end, UTC ns, by what looks like a clip's name; None when it does not."""
+    fields = name.removesuffix(CLIP_SUFFIX).rsplit("_", 2)
+    if len(fields) == 3 and all(field.isascii() and field.isdigit() for field in fields[1:]):
+        start_ns = int(fields[1])
+        return start_ns, start_ns + int(fields[2]) * NS_PER_MS
+    return None

@@ -1,0 +1,96 @@
+"""Clips that are kept beyond retention: hard links under `<pool>/pins/<key>`, on the disk on which the clip lies.
+
+A pinned clip may lose its name among the clips and keeps its bytes here, until the set is let go.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from nodeagent.contract.errors import StorageUnavailable
+from nodeagent.infra.clip_folders import StoredClip, clips_in
+from nodeagent.infra.files import sync_folder
+
+#: Folder of pins within a disk.
+PINS_FOLDER = "pins"
+#: What may name a set of pins: it becomes a folder.
+_PIN_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+
+
+class StorageFull(StorageUnavailable):
+    """Every disk of the pool is at its reserve, or refuses to be written."""
+
+
+def pin(disks: Iterable[Path], clips: Sequence[StoredClip], key: str) -> list[StoredClip]:
+    """Link clips of these disks under `key`; a clip that is gone by now is left out of the result.
+
+    Raises:
+        StorageFull: the disk refused the link.
+        ValueError: the key may not be a folder's name, or a clip lies on none of the disks.
+    """
+    kept = []
+    touched: set[Path] = set()
+    for stored in clips:
+        folder = _disk_of(disks, stored.path) / PINS_FOLDER / checked(key)
+        target = folder / stored.path.name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            os.link(stored.path, target)
+        except FileExistsError:
+            pass
+        except FileNotFoundError:
+            continue
+        except OSError as exc:
+            raise StorageFull(f"pin {target}: {exc.strerror}") from exc
+        touched.add(folder)
+        kept.append(StoredClip(stored.clip, stored.duration_ns, target))
+    try:
+        for folder in touched:
+            sync_folder(folder)
+    except OSError as exc:
+        raise StorageFull(f"pins of {key}: {exc.strerror}") from exc
+    return kept
+
+
+def pinned(disks: Iterable[Path], key: str) -> list[StoredClip]:
+    """Clips that are kept under this key, ordered by start.
+
+    Raises:
+        ValueError: the key may not be a folder's name.
+    """
+    name = checked(key)
+    found = {stored.clip: stored for disk in disks for stored in clips_in(disk / PINS_FOLDER / name)}
+    return sorted(found.values(), key=lambda stored: stored.clip.start_ns)
+
+
+def unpin(disks: Iterable[Path], key: str) -> None:
+    """Let go of what is kept under this key; harmless when nothing is.
+
+    Raises:
+        ValueError: the key may not be a folder's name.
+    """
+    name = checked(key)
+    for disk in disks:
+        shutil.rmtree(disk / PINS_FOLDER / name, ignore_errors=True)
+
+
+def checked(key: str) -> str:
+    """The key, if it may be a folder's name.
+
+    Raises:
+        ValueError: it may not.
+    """
+    if not _PIN_KEY.fullmatch(key):
+        raise ValueError(f"pin key {key!r}: expected letters, digits, `_`, `.`, `-`")
+    return key
+
+
+def _disk_of(disks: Iterable[Path], path: Path) -> Path:
+    for disk in disks:
+        if path.is_relative_to(disk):
+            return disk
+    raise ValueError(f"{path} is on no disk of the pool")
