@@ -1,14 +1,8 @@
-"""What the hour folders of a disk hold, without listing them all again.
-
-A closed hour has a summary beside its folder, `<day>/<HH>.summary`: clips, bytes, and the folder's time of change.
-It is trusted while the folder still has that time, so whoever adds or deletes a file, also one who is killed in the
-middle, only causes one count more.  That is why it lies beside the folder and not inside: writing it changes nothing.
-"""
+"""The hour folders of a disk as its keeper counts them: clips and bytes, listed again only when they changed."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import re
@@ -20,6 +14,7 @@ from nodeagent.capture.retention import Held
 from nodeagent.contract.clip import parse_clip_name
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.infra.clip_folders import hour_at, hour_of
+from nodeagent.infra.hours import hour_of_names, read_summary, summary_path, write_summary
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +23,6 @@ CLOSED_AFTER_NS = 3 * 3600 * NS_PER_S
 #: File systems tell times of change in steps of some milliseconds.  A change younger than this may be followed by
 #: another one with the same time, so what is counted then is counted again, ns.
 RACY_NS = 2 * NS_PER_S
-#: Ending of an hour's summary.
-SUMMARY_SUFFIX = ".summary"
 _DAY, _HOUR = re.compile(r"\d{4}-\d\d-\d\d"), re.compile(r"\d\d")
 _DAY_LENGTH = len("2026-11-24")
 #: Folders that could not be read: each is told once.
@@ -79,19 +72,19 @@ def use_of(folder: Path, known: Use, now_ns: int) -> Use:
     if known.changed_ns == changed_ns:
         return known
     closed = hour_of(folder) < hour_at(now_ns - CLOSED_AFTER_NS)
-    if closed and (saved := _read_summary(folder)) is not None and saved.changed_ns == changed_ns:
-        return saved
-    clips = size = 0
+    if closed and (saved := read_summary(folder, changed_ns)) is not None:
+        return Use(saved[0].clips, saved[1], changed_ns)
+    size, names = 0, []
     for entry in _entries(folder):
         with contextlib.suppress(OSError):
             size += entry.stat().st_size
-            clips += parse_clip_name(entry.name) is not None
+            names.append(entry.name)
+    hour = hour_of_names(names)
     if abs(now_ns - changed_ns) < RACY_NS:
-        return Use(clips, size, 0)
-    use = Use(clips, size, changed_ns)
+        return Use(hour.clips, size, 0)
     if closed:
-        _write_summary(folder, use)
-    return use
+        write_summary(folder, hour, size, changed_ns)
+    return Use(hour.clips, size, changed_ns)
 
 
 def held_in(folder: Path) -> Iterator[Held]:
@@ -107,7 +100,7 @@ def held_in(folder: Path) -> Iterator[Held]:
 def drop(folder: Path) -> bool:
     """Remove an empty folder, its summary, and what of the folders above is empty then; whether it is gone."""
     try:
-        _summary(folder).unlink(missing_ok=True)
+        summary_path(folder).unlink(missing_ok=True)
         folder.rmdir()
     except FileNotFoundError:
         return True
@@ -135,22 +128,3 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 def _folders(folder: Path) -> list[Path]:
     return [Path(entry.path) for entry in _entries(folder) if entry.is_dir(follow_symlinks=False)]
-
-
-def _summary(folder: Path) -> Path:
-    return folder.with_name(folder.name + SUMMARY_SUFFIX)
-
-
-def _read_summary(folder: Path) -> Use | None:
-    try:
-        record = json.loads(_summary(folder).read_bytes())
-        return Use(int(record["clips"]), int(record["bytes"]), int(record["changed_ns"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _write_summary(folder: Path, use: Use) -> None:
-    """Not synced and not renamed: half a summary is no JSON, and costs one count more."""
-    record = {"v": 1, "clips": use.clips, "bytes": use.size, "changed_ns": use.changed_ns}
-    with contextlib.suppress(OSError):
-        _summary(folder).write_text(json.dumps(record))

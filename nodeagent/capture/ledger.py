@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from nodeagent.contract.ids import NS_PER_MS, NS_PER_S
-from nodeagent.infra.gaps import Gap, GapReason, append_gap, last_gap_end
+from nodeagent.contract.ids import NS_PER_S
+from nodeagent.infra.gaps import LEAST_GAP_NS, Gap, GapReason, append_gap, last_gap_end
 
 log = logging.getLogger(__name__)
 
-#: Shorter holes between two clips are the spacing of frames, not gaps, ns.
-LEAST_GAP_NS = 100 * NS_PER_MS
 #: A gap that lasts is written in pieces of this length, ns.
 PIECE_NS = 30 * NS_PER_S
 #: Pieces end this far in the past: a stream that comes back may bring frames that are older than now, ns.

@@ -20,7 +20,7 @@ from pathlib import Path
 from nodeagent.capture.closing import Closer
 from nodeagent.capture.journal import Journal, journals_folder
 from nodeagent.capture.journal_lock import lock_path, take_lock
-from nodeagent.capture.ledger import LEAST_GAP_NS, Ledger
+from nodeagent.capture.ledger import Ledger
 from nodeagent.capture.publisher import announce
 from nodeagent.capture.recovery import Plan, recover
 from nodeagent.contract.camera import CameraSpec
@@ -29,7 +29,7 @@ from nodeagent.infra.bus.connect import open_bus
 from nodeagent.infra.bus.port import Bus
 from nodeagent.infra.clock import Clock
 from nodeagent.infra.files import sync_folder
-from nodeagent.infra.gaps import GapReason
+from nodeagent.infra.gaps import LEAST_GAP_NS, GapReason
 from nodeagent.infra.settings.sections import Settings
 from nodeagent.infra.stop import Stop
 from nodeagent.infra.storage import Storage, is_pool, open_storage

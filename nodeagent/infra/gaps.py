@@ -13,7 +13,10 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from nodeagent.contract.ids import NS_PER_S, Frozen, UtcNs
+from nodeagent.contract.ids import NS_PER_MS, NS_PER_S, Frozen, UtcNs
+
+#: Shorter holes between two clips are the spacing of frames, not gaps, ns.
+LEAST_GAP_NS = 100 * NS_PER_MS
 
 
 class GapReason(StrEnum):

@@ -34,6 +34,7 @@ from nodeagent.infra.clip_folders import (
     times_in,
 )
 from nodeagent.infra.files import write_atomically
+from nodeagent.infra.hours import Span, hour_in, joined, within
 from nodeagent.infra.pins import StorageFull
 from nodeagent.infra.settings.sections import GIB, PoolSettings, Settings
 
@@ -198,6 +199,23 @@ class Storage:
         hours = [hour * HOUR_NS for hour in range(first, last + 1)]
         return [hour_folder(pool.path, camera_id, hour, stream) for pool in self._pools for hour in hours]
 
+    def timeline(self, camera_id: str, from_ns: int, to_ns: int, stream: StreamName = "record") -> list[Span]:
+        """When the camera was recorded within `[from_ns, to_ns)`, in order: what lies between is not recorded.
+
+        Closed hours are read from their summaries, so a month costs about as much as an hour.
+        """
+        folders = self._folders_of(camera_id, max(0, from_ns - LONGEST_CLIP_NS), max(0, to_ns), stream)
+        return within(joined(span for folder in folders for span in hour_in(folder).spans), from_ns, to_ns)
+
+    def recorded_ns(self, camera_id: str, from_ns: int, to_ns: int, stream: StreamName = "record") -> int:
+        """Time of `[from_ns, to_ns)` that is recorded, ns."""
+        return sum(span.duration_ns for span in self.timeline(camera_id, from_ns, to_ns, stream))
+
+    def newest_epoch(self, camera_id: str) -> int:
+        """The highest epoch that a clip of either stream carries; 0 when there is no clip."""
+        folders = (folder for stream in STREAM_FOLDERS for folder in self.hour_folders(camera_id, stream))
+        return max((hour_in(folder).epoch for folder in folders), default=0)
+
     def newest_end(self, camera_id: str, stream: StreamName = "record") -> int | None:
         """End of the newest finished clip, UTC ns; None when there is none.
 
@@ -229,10 +247,11 @@ class Storage:
             yield from hours_on(pool.path, camera_id, stream)
 
     def parts(self, camera_id: str, stream: StreamName = "record") -> list[tuple[ClipId, Path]]:
-        """Clips that were being written, ordered by start."""
+        """Clips that were being written, ordered by start; hours whose summary knows of none are not listed."""
         found = [
             (clip, folder / name)
             for folder in self.hour_folders(camera_id, stream)
+            if hour_in(folder).parts
             for name in names_in(folder)
             if (clip := parse_part_name(name)) is not None and clip.camera_id == camera_id
         ]

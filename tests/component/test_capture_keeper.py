@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nodeagent.capture import keeper as keeping
-from nodeagent.capture.hour_folders import RACY_NS, SUMMARY_SUFFIX
+from nodeagent.capture.hour_folders import RACY_NS
 from nodeagent.capture.journal import Journal
 from nodeagent.capture.keeper import FULL_LOOK_EVERY, DiskKeeper
 from nodeagent.capture.recovery import epoch_for
@@ -19,6 +19,7 @@ from nodeagent.contract.report import Kind
 from nodeagent.contract.states import State
 from nodeagent.infra.board import Board
 from nodeagent.infra.clock import SystemClock
+from nodeagent.infra.hours import SUMMARY_SUFFIX
 from nodeagent.infra.settings.loader import load_settings
 from nodeagent.infra.settings.sections import GIB, PoolSettings
 from nodeagent.infra.stop import Stop
@@ -74,21 +75,32 @@ def test_a_closed_hour_is_counted_once_and_again_when_its_folder_changed(tmp_pat
     summary = path.parent.with_name(path.parent.name + SUMMARY_SUFFIX)
     keeper = DiskKeeper(disk.pool)
     look(keeper, LATER)
-    assert json.loads(summary.read_bytes()) == {"v": 1, "clips": 1, "bytes": 100, "changed_ns": START}
+    saved = {
+        "v": 2,
+        "changed_ns": START,
+        "clips": 1,
+        "bytes": 100,
+        "parts": 0,
+        "epoch": 1,
+        "recorded_ns": LENGTH,
+        "spans": [[START, START + LENGTH]],
+    }
+    assert json.loads(summary.read_bytes()) == saved
     # The next process believes it ...
-    summary.write_text(json.dumps({"v": 1, "clips": 7, "bytes": 700, "changed_ns": START}))
+    summary.write_text(json.dumps(saved | {"clips": 7, "bytes": 700}))
     keeper = DiskKeeper(disk.pool)
     look(keeper, LATER)
     assert keeper.used == (7, 700)
-    # ... unless the folder was changed since, or the summary is half a one.
+    # ... unless the folder was changed since, or the summary is half a one, or an older version wrote it.
     disk.add(START + LENGTH, changed_ns=START + 9)
     keeper = DiskKeeper(disk.pool)
     look(keeper, LATER)
     assert keeper.used == (2, 200)
-    summary.write_text('{"v": 1, "clips": 7')
-    keeper = DiskKeeper(disk.pool)
-    look(keeper, LATER)
-    assert keeper.used == (2, 200)
+    for text in ('{"v": 2, "clips": 7', json.dumps(saved | {"v": 1, "changed_ns": START + 9})):
+        summary.write_text(text)
+        keeper = DiskKeeper(disk.pool)
+        look(keeper, LATER)
+        assert keeper.used == (2, 200)
 
 
 def test_a_deletion_makes_the_summary_stale(tmp_path: Path) -> None:

@@ -1,0 +1,132 @@
+"""What each hour folder holds, in one small file: when it was recorded, and how much, without listing its clips.
+
+A closed hour has a summary beside its folder, `<day>/<HH>.summary`, written by the node's storage worker.  It is
+trusted while the folder still has the time of change that stands in it, so whoever adds or deletes a file, also one
+who is killed in the middle, only causes one listing more.  That is why it lies beside the folder and not inside:
+writing it changes nothing.  An hour without a good summary, such as the one that grows, is listed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from nodeagent.contract.clip import PART_SUFFIX
+from nodeagent.infra.clip_folders import named, names_in
+from nodeagent.infra.gaps import LEAST_GAP_NS
+
+#: Ending of an hour's summary.
+SUMMARY_SUFFIX = ".summary"
+_VERSION = 2
+
+
+class Span(NamedTuple):
+    """Time that was recorded without a hole: capture time, UTC ns."""
+
+    from_ns: int
+    to_ns: int
+
+    @property
+    def duration_ns(self) -> int:
+        """Its length."""
+        return self.to_ns - self.from_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Hour:
+    """What an hour folder holds.
+
+    Attributes:
+        clips: finished clips.
+        parts: clips that are being written, or were left unfinished.
+        epoch: highest epoch in a clip's name; 0 without clips.
+        spans: when it was recorded, in order; holes that are shorter than a gap of the ledger are closed.
+    """
+
+    clips: int
+    parts: int
+    epoch: int
+    spans: tuple[Span, ...]
+
+    @property
+    def recorded_ns(self) -> int:
+        """Time recorded; what two clips hold counts once."""
+        return sum(span.duration_ns for span in self.spans)
+
+
+def hour_in(folder: Path) -> Hour:
+    """What a folder holds: from its summary, or listed when that is missing or too old."""
+    with contextlib.suppress(OSError):
+        if (saved := read_summary(folder, folder.stat().st_mtime_ns)) is not None:
+            return saved[0]
+    return hour_of_names(names_in(folder))
+
+
+def hour_of_names(names: Iterable[str]) -> Hour:
+    """What a folder with files of these names holds."""
+    clips, epoch, parts = [], 0, 0
+    for name in names:
+        clip = named(name)
+        if clip is not None:
+            clips.append(Span(clip.start_ns, clip.end_ns))
+            epoch = max(epoch, clip.epoch)
+        else:
+            parts += name.endswith(PART_SUFFIX)
+    return Hour(len(clips), parts, epoch, tuple(joined(clips)))
+
+
+def joined(spans: Iterable[Span]) -> list[Span]:
+    """The same time in as few spans as can be, in order."""
+    found: list[Span] = []
+    for span in sorted(spans):
+        if found and span.from_ns - found[-1].to_ns < LEAST_GAP_NS:
+            found[-1] = Span(found[-1].from_ns, max(found[-1].to_ns, span.to_ns))
+        else:
+            found.append(span)
+    return found
+
+
+def within(spans: Iterable[Span], from_ns: int, to_ns: int) -> list[Span]:
+    """What of the spans lies in `[from_ns, to_ns)`."""
+    cut = (Span(max(span.from_ns, from_ns), min(span.to_ns, to_ns)) for span in spans)
+    return [span for span in cut if span.to_ns > span.from_ns]
+
+
+def summary_path(folder: Path) -> Path:
+    """The summary's place."""
+    return folder.with_name(folder.name + SUMMARY_SUFFIX)
+
+
+def read_summary(folder: Path, changed_ns: int) -> tuple[Hour, int] | None:
+    """What the summary says of a folder with this time of change, and the bytes in it; None without a good one."""
+    try:
+        record = json.loads(summary_path(folder).read_bytes())
+        if record["v"] != _VERSION or record["changed_ns"] != changed_ns:
+            return None
+        spans = tuple(Span(int(from_ns), int(to_ns)) for from_ns, to_ns in record["spans"])
+        return Hour(int(record["clips"]), int(record["parts"]), int(record["epoch"]), spans), int(record["bytes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_summary(folder: Path, hour: Hour, size: int, changed_ns: int) -> None:
+    """Leave what a closed hour holds; `size` in bytes.
+
+    Not synced and not renamed: half a summary is no JSON, and costs one listing more.
+    """
+    record = {
+        "v": _VERSION,
+        "changed_ns": changed_ns,
+        "clips": hour.clips,
+        "bytes": size,
+        "parts": hour.parts,
+        "epoch": hour.epoch,
+        "recorded_ns": hour.recorded_ns,
+        "spans": hour.spans,
+    }
+    with contextlib.suppress(OSError):
+        summary_path(folder).write_text(json.dumps(record, separators=(",", ":")))
