@@ -30,6 +30,7 @@ from nodeagent.contract.states import MEANING
 from nodeagent.inference.description import InputDescription, ModelDescription, OutputDescription
 from nodeagent.infra.bus.rabbitmq_layout import Layout, Queue, layout
 from nodeagent.infra.bus.topology import Node
+from nodeagent.infra.gaps import GapReason
 from nodeagent.infra.settings.sections import Settings
 
 DOCS = Path(__file__).resolve().parent
@@ -224,25 +225,18 @@ def states() -> str:
     return "\n".join(rows)
 
 
-def phases() -> str:
-    """Table of every phase, from the comments of the enumeration."""
-    lines = inspect.getsource(Phase).splitlines()
-    rows = ["| phase | meaning |", "|---|---|"]
+def explained(enumeration: type, heading: str) -> str:
+    """Table of every member of an enumeration, with the `#:` text above it."""
+    lines = inspect.getsource(enumeration).splitlines()
+    rows = [f"| {heading} | meaning |", "|---|---|"]
     for at, line in enumerate(lines):
-        assigned = re.match(r'\s+[A-Z]+ = "(\w+)"', line)
+        assigned = re.match(r'\s+[A-Z_]+ = "?(\w+)"?$', line)
         if assigned:
-            rows.append(f"| `{assigned[1]}` | {_above(lines, at)} |")
-    return "\n".join(rows)
-
-
-def exit_codes() -> str:
-    """Table of every exit code."""
-    lines = inspect.getsource(ExitCode).splitlines()
-    rows = ["| code | meaning |", "|---|---|"]
-    for at, line in enumerate(lines):
-        assigned = re.match(r"\s+[A-Z_]+ = (\d+)", line)
-        if assigned:
-            rows.append(f"| {assigned[1]} | {_above(lines, at)} |")
+            text = _above(lines, at)
+            if not text:
+                raise SystemExit(f"{enumeration.__name__}: {assigned[1]} has no `#:` line")
+            value = assigned[1] if assigned[1].isdigit() else f"`{assigned[1]}`"
+            rows.append(f"| {value} | {text} |")
     return "\n".join(rows)
 
 
@@ -300,7 +294,12 @@ def wanted() -> dict[Path, str]:
     """What each generated file should hold."""
     made = layout(Node("<node>"))
     parts = {
-        "operations.md": {"states": states(), "phases": phases(), "exit codes": exit_codes()},
+        "operations.md": {
+            "states": states(),
+            "phases": explained(Phase, "phase"),
+            "exit codes": explained(ExitCode, "code"),
+            "gap reasons": explained(GapReason, "reason"),
+        },
         "bus.md": {"queues": queues(made), "exchanges": exchanges(made)},
         "adr/README.md": {"decisions": decisions()},
     }

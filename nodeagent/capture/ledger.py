@@ -16,6 +16,8 @@ PIECE_NS = 30 * NS_PER_S
 PIECE_LAG_NS = 5 * NS_PER_S
 #: Longest detail in the ledger, characters.
 _DETAIL_MAX = 200
+#: Gaps that wait for a disk that takes them, at most: a source that breaks every few seconds for half a day.
+WAITING_MAX = 10_000
 
 
 class Ledger:
@@ -23,6 +25,9 @@ class Ledger:
 
     `accounted_ns` is the end of what is accounted for.  It begins at the end of the last clip or gap of the time
     before, so a restart's gap needs no one who notices the end: it is the difference to the first new clip.
+
+    A gap that the state folder's disk refuses waits here and is written when the next one is, or the next clip ends;
+    killed meanwhile, it is lost, and `nodeagent clips --verify` names the hole.
     """
 
     def __init__(self, state_dir: Path, camera_id: str, last_clip_end_ns: int | None, now_ns: int) -> None:
@@ -32,6 +37,7 @@ class Ledger:
         self.accounted_ns = max(known, default=now_ns)
         self._why = (GapReason.RESTART if known else GapReason.START, "")
         self._out = True
+        self._waiting: list[Gap] = []
         self._refused = False
         self.gap_ns = 0
 
@@ -62,30 +68,19 @@ class Ledger:
     def end(self, end_ns: int) -> None:
         """A clip ended."""
         self.accounted_ns = max(self.accounted_ns, end_ns)
+        self._flush()
 
     def tick(self, now_ns: int) -> None:
         """While nothing is recorded: write the gap so far, if it is long enough."""
         to_ns = now_ns - PIECE_LAG_NS
         if self._out and to_ns - self.accounted_ns >= PIECE_NS:
             self.write(self.accounted_ns, to_ns, *self._why)
+        else:
+            self._flush()
 
     def write(self, from_ns: int, to_ns: int, reason: GapReason, detail: str) -> None:
-        """Append one gap.  A ledger that cannot be written stops no recording: the disk's state shows elsewhere."""
-        try:
-            append_gap(
-                self._state_dir,
-                self._camera_id,
-                Gap(from_ns=from_ns, to_ns=to_ns, reason=reason, detail=detail[:_DETAIL_MAX]),
-            )
-        except OSError as exc:
-            # Tried again every second or so while the outage lasts, and told once.
-            if not self._refused:
-                log.warning(
-                    "gap of camera %s not written: %s", self._camera_id, exc.strerror, extra={"event": "gap_lost"}
-                )
-            self._refused = True
-            return
-        self._refused = False
+        """Append one gap.  A ledger that cannot be written stops no recording: the gap waits."""
+        self._wait_with(Gap(from_ns=from_ns, to_ns=to_ns, reason=reason, detail=detail[:_DETAIL_MAX]))
         self.gap_ns += to_ns - from_ns
         self.accounted_ns = max(self.accounted_ns, to_ns)
         log.info(
@@ -95,3 +90,42 @@ class Ledger:
             reason.value,
             extra={"event": "gap", "camera": self._camera_id},
         )
+        self._flush()
+
+    def _wait_with(self, gap: Gap) -> None:
+        """Queue a gap; it goes on with the one before where that waits, ends where it begins, and has its reason."""
+        last = self._waiting[-1] if self._waiting else None
+        if last is not None and last.to_ns == gap.from_ns and last.reason is gap.reason:
+            self._waiting[-1] = last.model_copy(update={"to_ns": gap.to_ns})
+            return
+        self._waiting.append(gap)
+        if len(self._waiting) > WAITING_MAX:
+            lost = self._waiting.pop(0)
+            log.error(
+                "camera %s: a gap of %.1f s is in no ledger: %d wait for the state folder's disk",
+                self._camera_id,
+                lost.duration_ns / NS_PER_S,
+                WAITING_MAX,
+                extra={"event": "gap_lost", "camera": self._camera_id},
+            )
+
+    def _flush(self) -> None:
+        """Write what waits, oldest first."""
+        while self._waiting:
+            try:
+                append_gap(self._state_dir, self._camera_id, self._waiting[0])
+            except OSError as exc:
+                # Tried again every few seconds, and told once.
+                if not self._refused:
+                    log.warning(
+                        "gap of camera %s waits to be written: %s",
+                        self._camera_id,
+                        exc.strerror,
+                        extra={"event": "gap_waits", "camera": self._camera_id},
+                    )
+                self._refused = True
+                return
+            self._waiting.pop(0)
+        if self._refused:
+            log.info("gaps of camera %s are written again", self._camera_id, extra={"event": "gaps_written"})
+            self._refused = False

@@ -75,11 +75,40 @@ def test_a_ledger_that_cannot_be_written_stops_nothing_and_says_it_once(
     ledger.outage(GapReason.STALLED, "no packet", T)
     for second in range(100):
         ledger.tick(T + second * S)
-    assert ledger.accounted_ns == T
-    assert len(caplog.records) == 1
+    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
     (tmp_path / "gaps").unlink()
     ledger.begin(T + 100 * S)
     assert spans(tmp_path) == [(0, 100, "stalled")]
+
+
+def test_gaps_that_end_while_the_ledger_cannot_be_written_are_written_later(tmp_path: Path) -> None:
+    (tmp_path / "gaps").write_text("no folder")
+    ledger = Ledger(tmp_path, "cam", T, T)
+    for start in (10, 30):
+        ledger.outage(GapReason.STALLED, "no packet", T + start * S)
+        ledger.begin(T + (start + 5) * S)
+        ledger.end(T + (start + 20) * S)
+    assert ledger.accounted_ns == T + 50 * S
+    (tmp_path / "gaps").unlink()
+    ledger.end(T + 55 * S)
+    assert spans(tmp_path) == [(0, 10, "restart"), (10, 15, "stalled"), (30, 35, "stalled")]
+    ledger.end(T + 60 * S)
+    assert len(spans(tmp_path)) == 3
+    assert ledger.gap_ns == 20 * S
+
+
+def test_the_oldest_of_too_many_waiting_gaps_is_given_up_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("nodeagent.capture.ledger.WAITING_MAX", 2)
+    (tmp_path / "gaps").write_text("no folder")
+    ledger = Ledger(tmp_path, "cam", T, T)
+    for start in (10, 20, 30):
+        ledger.write(T + start * S, T + (start + 5) * S, GapReason.STALLED, "")
+    assert "a gap of 5.0 s is in no ledger" in caplog.text
+    (tmp_path / "gaps").unlink()
+    ledger.end(T + 40 * S)
+    assert spans(tmp_path) == [(20, 25, "stalled"), (30, 35, "stalled")]
 
 
 def test_half_a_line_spoils_no_other(tmp_path: Path) -> None:
