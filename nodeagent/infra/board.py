@@ -26,6 +26,7 @@ from nodeagent.contract.report import ChildRow, Kind, NodeReport, Phase
 from nodeagent.contract.states import State
 from nodeagent.infra import board_layout as at
 from nodeagent.infra.clock import Clock, SystemClock
+from nodeagent.infra.fence import fence
 
 #: Attempts of a reader to find a cell at rest, and the pause between two.  A writer is inside for microseconds, one
 #: that lost its core for milliseconds; one that was killed there stays odd, and after this (about 30 ms) what is
@@ -71,9 +72,11 @@ class BoardCell:
         # The supervisor may look between the two stores: it must never see the older beat with the smaller allowance.
         if allow_ms >= words[at.W_ALLOW_MS]:
             words[at.W_ALLOW_MS] = allow_ms
+            fence()
             words[at.W_BEAT_NS] = now_ns
         else:
             words[at.W_BEAT_NS] = now_ns
+            fence()
             words[at.W_ALLOW_MS] = allow_ms
 
     def ready(self) -> None:
@@ -240,7 +243,9 @@ class BoardCell:
         before: int = self._words[lock_word]
         odd = before + 2 if before & 1 else before + 1
         self._words[lock_word] = odd
+        fence()
         yield
+        fence()
         self._words[lock_word] = odd + 1
 
     def _read(self, lock_word: int, look: Callable[[], _T]) -> _T:
@@ -248,7 +253,9 @@ class BoardCell:
         for _ in range(READ_ATTEMPTS):
             before: int = self._words[lock_word]
             if not before & 1:
+                fence()
                 seen = look()
+                fence()
                 if self._words[lock_word] == before:
                     return seen
             time.sleep(READ_PAUSE_S)

@@ -5,8 +5,8 @@
     from frames_at    frames, each from a page's start: I420, (height * 3 // 2, width) uint8
 
 The lock word of the slot of sequence n (it is slot n modulo `slots`) is 2n + 1 while n is written and 2n + 2 when n
-is whole, so it only grows, and a reader of n accepts exactly one value of it.  The order of plain stores that this
-needs is what x86-64 gives; ADR 0002 says what another processor would need.
+is whole, so it only grows, and a reader of n accepts exactly one value of it.  Between a lock word and what it guards
+stands a fence on both ends (`infra.fence`).
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nodeagent.contract.errors import DecodeError, Unavailable
+from nodeagent.infra.fence import fence
 from nodeagent.ring import folder, layout
 
 
@@ -74,11 +75,13 @@ class RingReader:
             if lock > layout.whole(seq) and seq >= 0:
                 self.missed += 1
             return None
+        fence()
         # Read here, believed after `still`: it may already be the next round's.
         return self._frames[seq % self._slots], self._words[slot + layout.S_CAPTURED_NS]
 
     def still(self, seq: int) -> bool:
         """Whether the frame that `view` gave was whole until now; if not, discard what was made of it."""
+        fence()
         if self._words[layout.slot_word(seq, self._slots) + layout.S_LOCK] == layout.whole(seq):
             return True
         self.missed += 1

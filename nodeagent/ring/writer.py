@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from nodeagent.contract.errors import AgentError, DecodeError, Fenced, Unavailable
 from nodeagent.contract.ids import NS_PER_MS
 from nodeagent.infra.clock import Clock, SystemClock
+from nodeagent.infra.fence import fence
 from nodeagent.ring import folder, layout
 from nodeagent.ring.folder import Mapped
 from nodeagent.ring.layout import Geometry
@@ -118,8 +119,10 @@ class RingWriter:
         # Killed after any of these lines: an odd lock word hides the slot until it is written again; an even one whose
         # sequence was not counted yet is counted by the successor (`_first_free`), so no sequence is written twice.
         words[slot + layout.S_LOCK] = layout.writing(seq)
+        fence()
         np.copyto(self._frames[seq % self._slots], i420)
         words[slot + layout.S_CAPTURED_NS] = captured_ns
+        fence()
         words[slot + layout.S_LOCK] = layout.whole(seq)
         words[layout.H_HEAD] = self._head = seq + 1
         return seq

@@ -52,13 +52,15 @@ class Child:
 
     def view(self) -> ChildView:
         """What a decision may know."""
+        # Before the beat: a worker that no longer needs its allowance beats first and takes it back then.
+        allow_s = self.cell.allow_s
         return ChildView(
             want=self.want,
             phase=self.phase,
             since_s=self.since_s,
             is_ready=self.cell.is_ready,
             beat_s=self.cell.beat_monotonic_s,
-            allow_s=self.cell.allow_s,
+            allow_s=allow_s,
             retry_at_s=self.retry_at_s,
             pressure=self.pressure,
             pressed_s=self.pressed_s,

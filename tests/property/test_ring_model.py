@@ -1,7 +1,8 @@
 """The ring against a model: a deque of the newest frames.
 
-Writers come, go, are killed inside a frame, wake up stale and change size; whatever happens, a reader gets a whole
-frame or nothing, and sequences only grow.
+Writers come, go, are killed inside a frame, wake up stale and change size; readers hold views, lag by many rounds and
+keep rings that lost their names.  Whatever happens, a reader gets a whole frame or nothing, knows how many it missed,
+and sequences only grow.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,10 @@ class Model:
         self.kept: deque[tuple[int, int, int]] = deque(maxlen=slots)
         self.head = 0
 
+    def value(self, seq: int) -> int | None:
+        """The pixels' value of a sequence that can be read."""
+        return next((value for kept, value, _ in self.kept if kept == seq), None)
+
     def write(self, value: int, captured_ns: int) -> None:
         self.kept.append((self.head, value, captured_ns))
         self.head += 1
@@ -41,6 +47,38 @@ class Model:
         """A writer has begun the next frame: its slot's frame is gone."""
         if self.kept and self.kept[0][0] <= self.head - slots:
             self.kept.popleft()
+
+
+@dataclass
+class Follower:
+    """A reader that takes one sequence after the other, from where it was, however long that is ago."""
+
+    reader: RingReader
+    model: Model
+    next_seq: int = 0
+
+    def catch_up(self) -> None:
+        """Ask for every sequence up to the head: what is gone is counted, what is there is right."""
+        missed, gone, out = self.reader.missed, 0, np.empty((self.reader.height * 3 // 2, self.reader.width), np.uint8)
+        for seq in range(self.next_seq, self.model.head):
+            value = self.model.value(seq)
+            if self.reader.read_into(seq, out) is None:
+                assert value is None
+                gone += 1
+            else:
+                assert (out == value).all()
+        assert self.reader.missed - missed == gone
+        self.next_seq = self.model.head
+
+
+@dataclass
+class Held:
+    """A view that a reader took and still uses."""
+
+    reader: RingReader
+    model: Model
+    seq: int
+    view: NDArray[np.uint8]
 
 
 class RingMachine(RuleBasedStateMachine):
@@ -55,6 +93,11 @@ class RingMachine(RuleBasedStateMachine):
         self.stale: list[tuple[RingWriter, tuple[int, int]]] = []
         # Rings that lost their names: their readers keep what was there.
         self.old: list[tuple[RingReader, Model]] = []
+        self.followers = [self.follower()]
+        self.held: list[Held] = []
+
+    def follower(self) -> Follower:
+        return Follower(RingReader.open(self.home, CAMERA, self.generation), self.model)
 
     def picture(self, value: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         return np.full((size[1] * 3 // 2, size[0]), value, np.uint8)
@@ -67,6 +110,36 @@ class RingMachine(RuleBasedStateMachine):
         seq = self.writer.write(self.picture(value, self.size), self.clock)
         assert seq == self.model.head
         self.model.write(value, self.clock)
+
+    @precondition(lambda self: self.writer is not None)
+    @rule(rounds=st.integers(1, 60), more=st.integers(0, 4))
+    def much_later(self, rounds: int, more: int) -> None:
+        """The writer goes round many times while no reader looks."""
+        for turn in range(rounds * self.slots + more):
+            self.write(turn % 256)
+
+    @rule(data=st.data())
+    def a_reader_catches_up(self, data: st.DataObject) -> None:
+        data.draw(st.sampled_from(self.followers)).catch_up()
+
+    @rule(data=st.data())
+    def a_reader_takes_a_view(self, data: st.DataObject) -> None:
+        follower = data.draw(st.sampled_from(self.followers))
+        for seq, value, captured_ns in follower.model.kept:
+            seen = follower.reader.view(seq)
+            assert seen is not None
+            assert (seen[1], int(seen[0].min()), int(seen[0].max())) == (captured_ns, value, value)
+            self.held.append(Held(follower.reader, follower.model, seq, seen[0]))
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def a_view_is_good_or_known_to_be_gone(self, data: st.DataObject) -> None:
+        held = data.draw(st.sampled_from(self.held))
+        value, missed = held.model.value(held.seq), held.reader.missed
+        assert held.reader.still(held.seq) is (value is not None)
+        assert held.reader.missed == missed + (value is None)
+        if value is not None:
+            assert (held.view == value).all()
 
     @precondition(lambda self: self.writer is not None)
     @rule(value=st.integers(0, 255), rows=st.integers(0, 2))
@@ -115,6 +188,7 @@ class RingMachine(RuleBasedStateMachine):
             self.readers, self.model = [], Model(slots)
             self.generation, self.size, self.slots = self.writer.generation, size, slots
             self.readers.append(RingReader.open(self.home, CAMERA, self.generation))
+            self.followers.append(self.follower())
         assert self.writer.head == self.model.head
 
     @precondition(lambda self: self.epoch > 1)
@@ -181,5 +255,5 @@ class RingMachine(RuleBasedStateMachine):
 
 TestRingModel = RingMachine.TestCase
 TestRingModel.settings = settings(
-    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=100, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
