@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from pathlib import Path
 
 from nodeagent.capture.journal import Closed, Journal
-from nodeagent.contract.clip import clip_file_name, part_file_name
+from nodeagent.contract.clip import ClipId, clip_file_name, part_file_name
 from nodeagent.infra.files import rename_durably
 
 log = logging.getLogger(__name__)
@@ -111,6 +112,14 @@ def give_final_name(closed: Closed) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def give_unannounced_name(part: Path, clip: ClipId, duration_ns: int) -> None:
+    """Close a clip that nobody is told of: its name is all.  Killed before, or refused, the next start repairs it."""
+    try:
+        rename_durably(part, part.with_name(clip_file_name(clip, duration_ns)))
+    except OSError as exc:
+        log.warning("clip %s: %s", clip, exc.strerror, extra={"event": "clip_not_renamed"})
 
 
 def finish_renames(journal: Journal) -> None:

@@ -1,6 +1,7 @@
-"""Packets in, clips out: the heart of a capture process, without threads and without a source of its own.
+"""Packets of one stream in, clips out: the heart of a capture process, without threads and without a source of its own.
 
 Every packet goes to the disk first and to the decoder second, so nothing that analysis does can cost a recorded second.
+A stream that is not analysed is never decoded, and its clips are not announced: they are found by whoever wants them.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ from dataclasses import dataclass
 
 import av
 
-from nodeagent.capture.closing import Closer
+from nodeagent.capture.account import Account
+from nodeagent.capture.closing import Closer, give_unannounced_name
 from nodeagent.capture.journal import Closed
-from nodeagent.capture.ledger import Ledger
 from nodeagent.capture.parameter_sets import Template
 from nodeagent.capture.part import Part
-from nodeagent.capture.recovery import Plan, salvage
-from nodeagent.capture.samples import BLIND_PACKETS, Samples
+from nodeagent.capture.recovery import LeftPart, Plan, salvage
+from nodeagent.capture.samples import ClipSamples, Samples
 from nodeagent.capture.segmenter import Segmenter
 from nodeagent.capture.source import Arrived, time_of
 from nodeagent.capture.timeline import Timeline
-from nodeagent.contract.clip import ClipId, ClipTask
+from nodeagent.contract.clip import ClipId, ClipTask, StreamName
 from nodeagent.contract.errors import BadMedia, StorageUnavailable
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.states import State
@@ -57,30 +58,42 @@ class Books:
 
     storage: Storage
     closer: Closer
-    ledger: Ledger
+    ledger: Account
 
 
 class Recorder:
-    """One camera's recording.
+    """The recording of one stream of a camera.
 
     Attributes:
         counts: what happened since the worker last took it over to the status board.
         problem: why no clip can be written now, if so.
         epoch: the camera's epoch.
+        samples: the decoding side, while this stream is analysed.
+        ahead_ns: how far capture times are ahead of the camera's own clock; none while that is not told.
     """
 
-    def __init__(self, camera: Camera, books: Books, samples: Samples, epoch: int, clock: Clock, counts: Counter[str]):
+    def __init__(
+        self,
+        camera: Camera,
+        books: Books,
+        samples: Samples | None,
+        epoch: int,
+        clock: Clock,
+        counts: Counter[str],
+        stream: StreamName = "record",
+    ) -> None:
         self._camera = camera
         self._books = books
-        self._samples = samples
+        self._stream: StreamName = stream
+        self._next_samples = samples
         self._clock = clock
         self._timeline = Timeline(books.ledger.accounted_ns)
         self._segmenter = Segmenter(camera.clip_ns)
         self._template: Template | None = None
         self._part: Part | None = None
         self._proven = False
-        last = books.closer.last
-        self._samples.resume_after(last.last_frame_ns if last is not None else None)
+        self.samples = samples
+        self.ahead_ns: int | None = None
         self.epoch = epoch
         self.counts = counts
         self.problem: Problem | None = None
@@ -93,15 +106,32 @@ class Recorder:
     @property
     def stream_trouble(self) -> str:
         """Why the stream cannot be analysed, though it may be recorded; empty when it can."""
-        if self._samples.blind >= BLIND_PACKETS:
+        if self.samples is not None and self.samples.is_blind:
             return "packets arrive, but none gives a picture"
         keyless_ns = self._segmenter.keyless_ns(self._timeline.newest_ns) if self._part is not None else 0
         return f"no key frame for {keyless_ns // NS_PER_S} s" if keyless_ns >= KEYLESS_NS else ""
 
+    def analyse(self, samples: Samples | None) -> None:
+        """Analyse the stream with these from its next key frame on, where a new clip begins; with None not any more.
+
+        `samples` says when it is so: they serve one stream at a time.
+        """
+        self._next_samples = samples
+        if self._part is None:
+            self._take_samples()
+
+    def _take_samples(self) -> None:
+        if self._next_samples is self.samples:
+            return
+        self.samples = self._next_samples
+        if self.samples is not None and self._template is not None:
+            self.samples.use(self._template.stream.codec_context)
+
     def begin_session(self, stream: av.VideoStream) -> None:
         """The source was opened; its first key frame begins a clip."""
         self._template = Template(stream)
-        self._samples.use(stream.codec_context)
+        if self.samples is not None:
+            self.samples.use(stream.codec_context)
         self._timeline.interrupt(self._books.ledger.accounted_ns)
         self._segmenter.reset()
 
@@ -109,6 +139,7 @@ class Recorder:
         """The source is gone: close what is open.  After this no stream of the session is used."""
         self._close(None)
         self._template = None
+        self.ahead_ns = None
         self._books.ledger.outage(reason, detail, self._clock.wall_ns())
 
     def feed(self, arrived: Arrived) -> None:
@@ -122,7 +153,10 @@ class Recorder:
         template = self._template
         if template is None or (self._part is None and not key):
             return
-        time_ns = self._timeline.stamp(time_of(packet), arrived.arrival_ns, key=key)
+        exact = arrived.camera_ns is not None
+        time_ns = self._timeline.stamp(time_of(packet), arrived.arrival_ns, key=key, exact=exact)
+        if arrived.camera_ns is not None:
+            self.ahead_ns = time_ns - arrived.camera_ns
         if key:
             # Stamps that stand still are spread by ticks, which may lead a little past the next key frame's.
             time_ns = max(time_ns, self._part.last_ns + 1 if self._part is not None else 0)
@@ -145,14 +179,15 @@ class Recorder:
         self.counts["bytes"] += size
         if part.last_ns - part.clip.start_ns >= PROVEN_NS:
             self._prove(part)
-        if exact_ns is not None:
-            self._samples.feed(packet, exact_ns)
+        if exact_ns is not None and self.samples is not None:
+            self.samples.feed(packet, exact_ns)
 
     def _at_key_frame(self, template: Template, packet: av.Packet[av.VideoStream], time_ns: int) -> None:
-        changed = template.changes(packet)
+        changed = template.changes(packet) or self._next_samples is not self.samples
         if not self._segmenter.cuts(time_ns) and not changed and self._part is not None:
             return
         self._close(time_ns)
+        self._take_samples()
         self._open(template.stream, time_ns)
 
     def _open(self, stream: av.VideoStream, start_ns: int) -> None:
@@ -161,7 +196,7 @@ class Recorder:
             self._set_problem(State.BAD_STREAM, "the stream does not tell its picture's size")
             return
         try:
-            folder = self._books.storage.folder_for(clip.camera_id, start_ns)
+            folder = self._books.storage.folder_for(clip.camera_id, start_ns, self._stream)
             self._part = Part(folder, clip, stream)
         except StorageMissing as exc:
             self._set_problem(State.STORAGE_MISSING, str(exc))
@@ -174,7 +209,8 @@ class Recorder:
             return
         self._proven = False
         self._segmenter.begin(start_ns)
-        self._samples.begin_clip(stream.width, stream.height, self.epoch)
+        if self.samples is not None:
+            self.samples.begin_clip(stream.width, stream.height, self.epoch)
 
     def _prove(self, part: Part) -> None:
         """The open clip is on its disk; that its file could be opened says little, as FFmpeg makes it later."""
@@ -199,7 +235,7 @@ class Recorder:
         part, self._part = self._part, None
         if part is None:
             return
-        samples = self._samples.end_clip()
+        samples = self.samples.end_clip() if self.samples is not None else None
         end_ns = part.last_ns + self._timeline.step_ns
         if next_ns is not None and next_ns - part.last_ns <= PAUSE_NS:
             end_ns = next_ns
@@ -208,40 +244,51 @@ class Recorder:
         except StorageUnavailable as exc:
             self._lose(part, (State.STORAGE_FULL, str(exc)))
             return
-        closer = self._books.closer
+        if samples is None:
+            give_unannounced_name(part.path, part.clip, end_ns - part.clip.start_ns)
+        else:
+            self._announce(part, end_ns, samples)
+        self._prove(part)
+        self._books.ledger.end(end_ns)
+        self.counts["clips_made"] += 1
+
+    def _announce(self, part: Part, end_ns: int, samples: ClipSamples) -> None:
+        """Close a clip that was analysed, so that it will be announced."""
+        closer, clip = self._books.closer, part.clip
         started_ns = closer.epoch_started_ns(self.epoch)
         if started_ns is None:
-            started_ns = samples.sample_ns[0] if samples.sample_ns else part.clip.start_ns
+            started_ns = samples.sample_ns[0] if samples.sample_ns else clip.start_ns
         task = ClipTask(
             node_id=self._camera.plan.node_id,
-            camera_id=part.clip.camera_id,
+            camera_id=clip.camera_id,
             epoch=self.epoch,
             epoch_started_ns=started_ns,
             clip_seq=closer.next_seq(self.epoch),
-            start_ns=part.clip.start_ns,
-            duration_ns=end_ns - part.clip.start_ns,
+            start_ns=clip.start_ns,
+            duration_ns=end_ns - clip.start_ns,
+            stream=self._stream,
             sample_ns=samples.sample_ns,
             sample_width=samples.width,
             sample_height=samples.height,
             ring=samples.ring,
+            luma=samples.luma,
             closed_ns=self._clock.wall_ns(),
         )
         closer.close(Closed(task, part.path.parent, part.last_ns))
-        self._prove(part)
-        self._books.ledger.end(end_ns)
-        self.counts["clips_made"] += 1
 
     def _lose(self, part: Part, problem: Problem) -> None:
         """A clip cannot be written on: keep what of it is whole, and try another disk first for a while."""
         self._part = None
         part.abandon()
-        self._samples.end_clip()
+        if self.samples is not None:
+            self.samples.end_clip()
         if problem[0] is State.STORAGE_FULL:
             self._books.storage.shun(part.path, part.last_ns)
-        closed = salvage(part.path, part.clip, self._camera.plan, self._books.closer, self._clock.wall_ns())
-        if closed is not None:
+        left = LeftPart(part.path, part.clip, self._stream, announced=self.samples is not None)
+        end_ns = salvage(left, self._camera.plan, self._books.closer, self._clock.wall_ns())
+        if end_ns is not None:
             self._books.ledger.begin(part.clip.start_ns)
-            self._books.ledger.end(closed.task.end_ns)
+            self._books.ledger.end(end_ns)
             self.counts["clips_made"] += 1
             self.counts["repaired"] += 1
         self._segmenter.reset()
@@ -254,6 +301,5 @@ class Recorder:
             self._books.ledger.tick(self._clock.wall_ns())
 
     def close(self) -> None:
-        """Close the open clip and the ring."""
+        """Close the open clip."""
         self._close(None)
-        self._samples.close()

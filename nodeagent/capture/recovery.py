@@ -11,12 +11,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodeagent.capture.closing import Closer, finish_renames
+from nodeagent.capture.closing import Closer, finish_renames, give_unannounced_name
 from nodeagent.capture.fragments import truncate_to, wholeness
 from nodeagent.capture.journal import Closed, Journal
 from nodeagent.capture.ledger import Ledger
 from nodeagent.capture.sampler import Sampler
-from nodeagent.contract.clip import ClipId, ClipTask, parse_clip_name
+from nodeagent.contract.camera import SampleMode
+from nodeagent.contract.clip import ClipId, ClipTask, StreamName
 from nodeagent.contract.errors import BadMedia
 from nodeagent.contract.ids import NS_PER_MS, NS_PER_S
 from nodeagent.infra.clock import Clock
@@ -38,24 +39,49 @@ class Plan:
     node_id: str
     sample_fps: float
     sample_width: int
+    sample_mode: SampleMode = "frames"
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
-    """What came before the file.
+class LeftPart:
+    """A clip that was not finished.
 
     Attributes:
-        clip_seq: number that the repaired clip gets.
-        epoch_started_ns: capture time of the epoch's first sample; none when this clip has it.
-        last_frame_ns: the frame before its first, if known.
+        path: its file.
+        clip: its identity.
+        stream: which of the camera's streams it is of.
+        announced: whether it is analysed, so that it has to be announced.
     """
 
-    clip_seq: int
-    epoch_started_ns: int | None
-    last_frame_ns: int | None
+    path: Path
+    clip: ClipId
+    stream: StreamName
+    announced: bool
 
 
-def repair(path: Path, clip: ClipId, plan: Plan, before: Before, closed_ns: int) -> Closed | None:
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """What is whole of a file.
+
+    Attributes:
+        times: capture times of its frames, growing; not empty.
+        keys: which of them are key frames.
+        width, height: of its pictures, pixels.
+    """
+
+    times: list[int]
+    keys: list[bool]
+    width: int
+    height: int
+
+    @property
+    def end_ns(self) -> int:
+        """Capture time at which it ends, by the mean spacing of its frames."""
+        count = len(self.times)
+        return self.times[-1] + ((self.times[-1] - self.times[0]) // (count - 1) if count > 1 else 0)
+
+
+def make_whole(left: LeftPart) -> Whole | None:
     """Cut the file to what is whole and say what it holds; None when nothing in it can be read.
 
     Killed at any instant: the file stays a part, and doing it again gives the same.
@@ -63,79 +89,89 @@ def repair(path: Path, clip: ClipId, plan: Plan, before: Before, closed_ns: int)
     Raises:
         OSError: the disk refused.
     """
-    length = wholeness(path).length
+    length = wholeness(left.path).length
     if not length:
         return None
-    if length < path.stat().st_size:
-        truncate_to(path, length)
+    if length < left.path.stat().st_size:
+        truncate_to(left.path, length)
     try:
-        times, (width, height) = _frame_times(path, clip)
+        found = _frames_of(left)
     except BadMedia as exc:
-        log.warning("clip %s cannot be repaired: %s", clip, exc, extra={"event": "repair_failed"})
+        log.warning("clip %s cannot be repaired: %s", left.clip, exc, extra={"event": "repair_failed"})
         return None
-    if not times:
-        return None
-    sampler = Sampler(plan.sample_fps, before.last_frame_ns)
-    samples = tuple(time_ns for time_ns in times if sampler.take(time_ns))
-    out_width, out_height = sample_size(width, height, plan.sample_width)
-    step_ns = (times[-1] - times[0]) // (len(times) - 1) if len(times) > 1 else 0
+    return found if found.times else None
+
+
+def as_closed(left: LeftPart, whole: Whole, plan: Plan, closer: Closer, closed_ns: int) -> Closed:
+    """The record of a repaired clip: numbered after the last one, its samples chosen as they were live."""
+    clip, last = left.clip, closer.last
+    sampler = Sampler(plan.sample_fps, last.last_frame_ns if last and last.last_frame_ns < clip.start_ns else None)
+    every = plan.sample_mode == "frames"
+    samples = tuple(t for t, key in zip(whole.times, whole.keys, strict=True) if (key or every) and sampler.take(t))
+    width, height = sample_size(whole.width, whole.height, plan.sample_width)
+    started_ns = closer.epoch_started_ns(clip.epoch)
     task = ClipTask(
         node_id=plan.node_id,
         camera_id=clip.camera_id,
         epoch=clip.epoch,
-        epoch_started_ns=before.epoch_started_ns if before.epoch_started_ns is not None else times[0],
-        clip_seq=before.clip_seq,
+        epoch_started_ns=started_ns if started_ns is not None else whole.times[0],
+        clip_seq=closer.next_seq(clip.epoch),
         start_ns=clip.start_ns,
-        duration_ns=times[-1] + step_ns - clip.start_ns,
+        duration_ns=whole.end_ns - clip.start_ns,
+        stream=left.stream,
         sample_ns=samples,
-        sample_width=out_width,
-        sample_height=out_height,
+        sample_width=width,
+        sample_height=height,
         closed_ns=closed_ns,
     )
-    return Closed(task, path.parent, times[-1])
+    return Closed(task, left.path.parent, whole.times[-1])
 
 
-def before_of(clip: ClipId, closer: Closer) -> Before:
-    """What is known of the time before a file that has no record."""
-    last = closer.last
-    return Before(
-        clip_seq=closer.next_seq(clip.epoch),
-        epoch_started_ns=closer.epoch_started_ns(clip.epoch),
-        last_frame_ns=last.last_frame_ns if last is not None and last.last_frame_ns < clip.start_ns else None,
-    )
+def salvage(left: LeftPart, plan: Plan, closer: Closer, closed_ns: int) -> int | None:
+    """Make a clip of an unfinished file; returns its end, None when that cannot be.
 
-
-def salvage(path: Path, clip: ClipId, plan: Plan, closer: Closer, closed_ns: int) -> Closed | None:
-    """Make a clip of an unfinished file; None when that cannot be.  A file without a picture in it is removed."""
+    A file without a picture in it is removed.
+    """
     try:
-        closed = repair(path, clip, plan, before_of(clip, closer), closed_ns)
-        if closed is None:
-            path.unlink(missing_ok=True)
+        whole = make_whole(left)
+        if whole is None:
+            left.path.unlink(missing_ok=True)
             return None
     except OSError as exc:
-        log.warning("clip %s stays unfinished: %s", clip, exc.strerror, extra={"event": "repair_failed"})
+        log.warning("clip %s stays unfinished: %s", left.clip, exc.strerror, extra={"event": "repair_failed"})
         return None
-    closer.close(closed)
-    return closed
+    if left.announced:
+        closer.close(as_closed(left, whole, plan, closer, closed_ns))
+    else:
+        give_unannounced_name(left.path, left.clip, whole.end_ns - left.clip.start_ns)
+    return whole.end_ns
 
 
 def recover(storage: Storage, plan: Plan, books: tuple[Closer, Ledger], camera_id: str, clock: Clock) -> int:
-    """Finish all that a killed predecessor of this camera left; returns how many clips were repaired."""
+    """Finish all that a killed predecessor of this camera left; returns how many clips were repaired.
+
+    The sub-stream's come first: where they reach, the main stream was not analysed.
+    """
     closer, ledger = books
     finish_renames(closer.journal)
     repaired = 0
-    for clip, path in storage.parts(camera_id):
+    for clip, path in storage.parts(camera_id, "analyse"):
+        repaired += salvage(LeftPart(path, clip, "analyse", True), plan, closer, clock.wall_ns()) is not None
+    for clip, path in storage.parts(camera_id, "record"):
         try:
             changed_ns = path.stat().st_mtime_ns
         except OSError:
             continue
-        closed = salvage(path, clip, plan, closer, clock.wall_ns())
-        if closed is not None:
+        announced = not _is_analysed(storage, clip, changed_ns)
+        end_ns = salvage(LeftPart(path, clip, "record", announced), plan, closer, clock.wall_ns())
+        if end_ns is not None:
             repaired += 1
             # What lies before a clip is written when its first second is on the disk: it may be killed before that.
             ledger.reach(clip.start_ns)
-            ledger.end(closed.task.end_ns)
-            log.info("clip %s: repaired, %.1f s", clip, closed.task.duration_ns / NS_PER_S, extra={"event": "repaired"})
+            ledger.end(end_ns)
+            log.info(
+                "clip %s: repaired, %.1f s", clip, (end_ns - clip.start_ns) / NS_PER_S, extra={"event": "repaired"}
+            )
         elif not os.path.lexists(path) and changed_ns > max(clip.start_ns, ledger.accounted_ns):
             ledger.reach(clip.start_ns)
             from_ns = max(clip.start_ns, ledger.accounted_ns)
@@ -143,32 +179,41 @@ def recover(storage: Storage, plan: Plan, books: tuple[Closer, Ledger], camera_i
     return repaired
 
 
+def _is_analysed(storage: Storage, clip: ClipId, end_ns: int) -> bool:
+    """Whether clips of the sub-stream cover at least half of this one of the main stream."""
+    others = storage.clips(clip.camera_id, clip.start_ns, end_ns, stream="analyse")
+    covered_ns = sum(min(end_ns, other.end_ns) - max(clip.start_ns, other.clip.start_ns) for other in others)
+    return 0 < end_ns - clip.start_ns <= 2 * covered_ns
+
+
+def last_recorded_ns(storage: Storage, journal: Journal, camera_id: str) -> int | None:
+    """Where the recording of the main stream ends; None when there is none."""
+    ends = [storage.newest_end(camera_id, "record")]
+    if journal.last is not None and journal.last.task.stream == "record":
+        ends.append(journal.last.task.end_ns)
+    return max((end for end in ends if end is not None), default=None)
+
+
 def epoch_for(storage: Storage, journal: Journal, camera_id: str, wall_ns: int) -> int:
     """The epoch to record with: the journal's, or a new one above every epoch that the pool knows."""
     if journal.epoch:
         return journal.epoch
-    known = (
-        parsed[0].epoch
-        for folder in storage.hour_folders(camera_id)
-        for name in _names(folder)
-        if (parsed := parse_clip_name(name)) is not None
-    )
-    return max(wall_ns // NS_PER_MS, max(known, default=0) + 1)
+    return max(wall_ns // NS_PER_MS, storage.newest_epoch(camera_id) + 1)
 
 
-def _names(folder: Path) -> list[str]:
-    try:
-        return [path.name for path in folder.iterdir()]
-    except OSError:
-        # A sick disk costs its word only: epochs are instants of the wall clock, so a new one is later without it too.
-        return []
+def _frames_of(left: LeftPart) -> Whole:
+    """What the file holds, by decoding it where that matters.
 
-
-def _frame_times(path: Path, clip: ClipId) -> tuple[list[int], tuple[int, int]]:
-    with opened(path) as (container, stream):
+    Raises:
+        BadMedia: it cannot be read.
+    """
+    start_ns = left.clip.start_ns
+    with opened(left.path) as (container, stream):
         size = (stream.width, stream.height)
-        times = packet_times(container, stream, clip.start_ns)
-    if times and times[-1] - times[0] > DECODED_MOST_NS:
-        return times, size
-    with opened(path) as (container, stream):
-        return [time_ns for time_ns, _ in frames(container, stream, clip.start_ns)], size
+        seen = packet_times(container, stream, start_ns)
+    times, keys = [time_ns for time_ns, _ in seen], [key for _, key in seen]
+    if left.announced and times and times[-1] - times[0] <= DECODED_MOST_NS:
+        with opened(left.path) as (container, stream):
+            decoded = [(time_ns, bool(frame.key_frame)) for time_ns, frame in frames(container, stream, start_ns)]
+        times, keys = [time_ns for time_ns, _ in decoded], [key for _, key in decoded]
+    return Whole(times, keys, *size)

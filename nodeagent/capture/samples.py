@@ -10,22 +10,23 @@ import logging
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, cast
 
 import av
 
+from nodeagent.capture.decoder import Decoder, Packet
+from nodeagent.capture.luma import LumaMeter
 from nodeagent.capture.sampler import Sampler, Skipper
-from nodeagent.contract.clip import RingRef
+from nodeagent.contract.camera import SampleMode
+from nodeagent.contract.clip import RingRef, SampleLuma
 from nodeagent.contract.errors import AgentError, BadMedia, Fenced
 from nodeagent.infra.video import I420Scaler, sample_size
 from nodeagent.ring.writer import RingWriter
 
 log = logging.getLogger(__name__)
 
-#: Packets in a row without a picture after which the stream counts as undecodable: more than any decoder's delay.
-BLIND_PACKETS = 100
-
-Packet: TypeAlias = "av.Packet[av.VideoStream]"
+#: Packets in a row without a picture after which the stream counts as undecodable: more than any decoder's delay, and
+#: of key frames alone, which have none, a few.
+BLIND_PACKETS: dict[SampleMode, int] = {"frames": 100, "keyframes": 5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,23 @@ class RingPlace:
 
 
 @dataclass(frozen=True, slots=True)
+class SamplePlan:
+    """Which samples a camera wants, and how its stream is decoded for them.
+
+    Attributes:
+        fps: samples per second.
+        width: pixels; the height follows the picture.
+        mode: whether key frames alone are looked at.
+        hardware: FFmpeg's name of the device that decodes; empty: none.
+    """
+
+    fps: float
+    width: int
+    mode: SampleMode = "frames"
+    hardware: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ClipSamples:
     """Samples of one finished clip."""
 
@@ -45,6 +63,7 @@ class ClipSamples:
     width: int
     height: int
     ring: RingRef | None
+    luma: SampleLuma | None
 
 
 class Samples:
@@ -52,41 +71,43 @@ class Samples:
 
     Attributes:
         ring_trouble: why there is no ring; empty when there is one.
-        blind: packets in a row that gave no picture.
         last_ns: capture time of the latest sample; 0 before the first.
     """
 
-    def __init__(self, place: RingPlace, sample_fps: float, sample_width: int, counts: Counter[str]) -> None:
+    def __init__(self, place: RingPlace, plan: SamplePlan, counts: Counter[str]) -> None:
         self._place = place
-        self._fps = sample_fps
-        self._sample_width = sample_width
+        self._plan = plan
         self._counts = counts
-        self._sampler = Sampler(sample_fps)
-        self._skipper = Skipper(sample_fps)
-        self._context: av.VideoCodecContext | None = None
+        self._sampler = Sampler(plan.fps)
+        self._skipper = Skipper(plan.fps)
+        self._decoder: Decoder | None = None
         self._ring: RingWriter | None = None
         self._scale = I420Scaler(2, 2)
+        self._luma = LumaMeter()
         self._sample_ns: list[int] = []
         self._seqs: list[int] = []
+        self._blind = 0
         self.ring_trouble = ""
-        self.blind = 0
         self.last_ns = 0
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether packets come that give no picture."""
+        return self._blind >= BLIND_PACKETS[self._plan.mode]
+
+    @property
+    def software_because(self) -> str:
+        """Why the hardware decoder that was asked for is not used; empty when all is as asked for."""
+        return self._decoder.software_because if self._decoder is not None else ""
 
     def resume_after(self, last_frame_ns: int | None) -> None:
         """The frame before the next one, of a killed predecessor."""
-        self._sampler = Sampler(self._fps, last_frame_ns)
+        self._sampler = Sampler(self._plan.fps, last_frame_ns)
 
     def use(self, theirs: av.VideoCodecContext) -> None:
-        """Decode the stream of this context from now on.
-
-        With a decoder of our own: theirs belongs to the source's thread, which resets it when a file starts again.
-        """
-        context = cast("av.VideoCodecContext", av.CodecContext.create(theirs.codec.name, "r"))
-        context.extradata = theirs.extradata
-        context.width, context.height, context.pix_fmt = theirs.width, theirs.height, theirs.pix_fmt
-        context.thread_count = 1
-        self._context = context
-        self.blind = 0
+        """Decode the stream of this context from now on."""
+        self._decoder = Decoder(theirs, self._plan.hardware)
+        self._blind = 0
 
     def begin_clip(self, width: int, height: int, epoch: int) -> None:
         """A clip of this picture size begins; opens the ring when there is none of its size.
@@ -94,7 +115,7 @@ class Samples:
         Raises:
             Fenced: a newer owner writes this camera's ring.
         """
-        size = sample_size(width, height, self._sample_width)
+        size = sample_size(width, height, self._plan.width)
         self._sample_ns, self._seqs = [], []
         if self._ring is not None and size == (self._scale.width, self._scale.height):
             return
@@ -117,22 +138,27 @@ class Samples:
         Raises:
             Fenced: a newer owner writes this camera's ring.
         """
-        context = self._context
-        if context is None:
+        decoder = self._decoder
+        if decoder is None:
             return
         packet.pts = time_ns
-        context.skip_frame = "NONREF" if self._skipper.may_skip(time_ns) else "DEFAULT"
-        self.blind += 1
-        self._decode(context, packet)
+        if self._plan.mode == "keyframes":
+            if packet.is_keyframe:
+                # One picture, whole in itself: it need not wait in the decoder for those behind it.
+                self._decode(decoder, packet)
+                self._decode(decoder, None)
+            return
+        self._decode(decoder, packet, skippable=self._skipper.may_skip(time_ns))
 
-    def _decode(self, context: av.VideoCodecContext, packet: Packet | None) -> None:
+    def _decode(self, decoder: Decoder, packet: Packet | None, *, skippable: bool = False) -> None:
+        self._blind += packet is not None
         try:
-            decoded = context.decode(packet)
-        except av.FFmpegError:
+            decoded = decoder.decode(packet, "NONREF" if skippable else "DEFAULT")
+        except BadMedia:
             self._counts["decode_errors"] += 1
             return
         for frame in decoded:
-            self.blind = 0
+            self._blind = 0
             self._counts["frames"] += 1
             if frame.pts is not None and self._sampler.take(frame.pts):
                 self._take(frame, frame.pts)
@@ -141,25 +167,28 @@ class Samples:
         self.last_ns = time_ns
         self._sample_ns.append(time_ns)
         self._counts["samples"] += 1
-        if self._ring is None:
-            return
         try:
-            self._seqs.append(self._ring.write(self._scale(frame), time_ns))
+            picture = self._scale(frame)
         except BadMedia as exc:
+            self._luma.skip()
             self._counts["decode_errors"] += 1
             log.warning("camera %s: %s", self._place.camera_id, exc, extra={"event": "bad_frame"})
+            return
+        self._luma.measure(picture[: self._scale.height])
+        if self._ring is not None:
+            self._seqs.append(self._ring.write(picture, time_ns))
 
     def end_clip(self) -> ClipSamples:
         """Decode what is left and say which samples the clip has."""
-        if self._context is not None:
-            self._decode(self._context, None)
-            self._context.flush_buffers()
+        if self._decoder is not None:
+            self._decode(self._decoder, None)
         ref = None
         # A clip with more samples than slots has overwritten its own first ones.
         whole = 0 < len(self._seqs) == len(self._sample_ns) <= self._place.slots
         if self._ring is not None and whole:
             ref = RingRef(generation=self._ring.generation, first_seq=self._seqs[0], count=len(self._seqs))
-        return ClipSamples(tuple(self._sample_ns), self._scale.width, self._scale.height, ref)
+        luma = self._luma.take()
+        return ClipSamples(tuple(self._sample_ns), self._scale.width, self._scale.height, ref, luma)
 
     def _close_ring(self) -> None:
         if self._ring is not None:

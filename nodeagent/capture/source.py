@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 import av
 
 from nodeagent.contract.camera import StreamSpec
-from nodeagent.contract.ids import NS_PER_MS, NS_PER_S
+from nodeagent.contract.ids import NS_PER_MS, NS_PER_S, NS_PER_US
 from nodeagent.contract.states import State
 from nodeagent.infra.clock import Clock
 from nodeagent.infra.video import ns_of
@@ -44,6 +45,7 @@ HELD_PACKETS = 250
 PACE_SLACK_NS = NS_PER_S
 #: Spacing of frames of a stream that does not tell it, ns: that of 25 frames/s.
 UNKNOWN_LENGTH_NS = 40 * NS_PER_MS
+_PRODUCER_TIME = struct.Struct("=q")
 #: How long a wait may last before the thread looks whether it was abandoned, seconds.
 _LOOK_S = 0.25
 
@@ -66,10 +68,17 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """One packet; `arrival_ns` is the wall clock when the camera sent it, as well as it can be known."""
+    """One packet.
+
+    Attributes:
+        packet: as it came.
+        arrival_ns: wall clock when the camera sent it, as well as it can be known.
+        camera_ns: when the camera took the picture by its own clock, where its sender reports tell it.
+    """
 
     packet: av.Packet[av.VideoStream]
     arrival_ns: int
+    camera_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +105,32 @@ def time_of(packet: av.Packet[av.VideoStream]) -> int | None:
     return None if stamp is None else ns_of(stamp, packet.time_base)
 
 
+def camera_time_of(packet: av.Packet[av.VideoStream]) -> int | None:
+    """When the picture was taken by the camera's clock, UTC ns; None before its first sender report, or without any."""
+    if not packet.has_sidedata("prft"):
+        return None
+    # FFmpeg's AVProducerReferenceTime: the wall clock in microseconds, then flags.
+    (wall_us,) = _PRODUCER_TIME.unpack_from(packet.get_sidedata("prft"))
+    return int(wall_us) * NS_PER_US if wall_us > 0 else None
+
+
 class Session:
     """One attempt to read a source, from opening to its end.
 
     `pace=False` delivers a file as fast as it is taken, with arrival times as if it were paced (for benchmarks).
+    `wake` is set whenever an event is there to be taken.
     """
 
-    def __init__(self, spec: StreamSpec, stall_timeout_s: float, clock: Clock, *, pace: bool = True) -> None:
+    def __init__(
+        self,
+        spec: StreamSpec,
+        stall_timeout_s: float,
+        clock: Clock,
+        *,
+        pace: bool = True,
+        wake: threading.Event | None = None,
+    ) -> None:
+        self._wake = wake
         self._spec = spec
         self._stall_timeout_s = stall_timeout_s
         self._clock = clock
@@ -131,6 +159,8 @@ class Session:
         while not self._abandoned.is_set():
             try:
                 self._queue.put(event, timeout=_LOOK_S)
+                if self._wake is not None:
+                    self._wake.set()
                 return True
             except queue.Full:
                 continue
@@ -166,7 +196,7 @@ class Session:
 
     def _read_live(self, container: av.container.InputContainer, stream: av.VideoStream) -> Ended:
         key_s = self._clock.monotonic_s()
-        for arrived in settled(self._timed(container, stream)):
+        for arrived in but_last(settled(self._timed(container, stream))):
             keyless_s = self._clock.monotonic_s() - key_s
             if arrived.packet.is_keyframe:
                 key_s += keyless_s
@@ -199,7 +229,8 @@ class Session:
             if packet.size == 0:
                 return
             buffered = self._clock.monotonic_s() - asked_s < BUFFERED_READ_S
-            yield Arrived(cast("av.Packet[av.VideoStream]", packet), self._clock.wall_ns()), buffered
+            video = cast("av.Packet[av.VideoStream]", packet)
+            yield Arrived(video, self._clock.wall_ns(), camera_time_of(video)), buffered
             asked_s = self._clock.monotonic_s()
 
     def _read_file(self, container: av.container.InputContainer, stream: av.VideoStream) -> Ended:
@@ -287,6 +318,18 @@ def settled(timed: Iterator[tuple[Arrived, bool]], held_most: int = HELD_PACKETS
     yield from (arrived for arrived, _ in timed)
 
 
+def but_last(arriving: Iterator[Arrived]) -> Iterator[Arrived]:
+    """All but the last one: FFmpeg hands out what it has of a frame when a connection breaks off in it.
+
+    Such a frame does not decode, and nothing tells it from a whole one.
+    """
+    held: Arrived | None = None
+    for arrived in arriving:
+        if held is not None:
+            yield held
+        held = arrived
+
+
 def _spread(held: list[Arrived]) -> Iterator[Arrived]:
     times = [time_of(arrived.packet) for arrived in held]
     offsets = [arrived.arrival_ns - t for arrived, t in zip(held, times, strict=True) if t is not None]
@@ -301,7 +344,7 @@ def _spread(held: list[Arrived]) -> Iterator[Arrived]:
         if time_ns is None:
             # FFmpeg learns an RTSP stream's clock from the second packet on: the first stands a frame before that.
             time_ns = first_ns - max(0, early - n) * _length_ns(arrived.packet)
-        yield Arrived(arrived.packet, time_ns)
+        yield Arrived(arrived.packet, time_ns, arrived.camera_ns)
 
 
 def _length_ns(packet: av.Packet[av.VideoStream]) -> int:

@@ -1,34 +1,37 @@
 """The process of one camera: connect, record, announce, for ever.
 
-The work loop takes packets from the source's thread, so it beats also while a camera hangs; it never waits for the bus,
-whose thread reads the journal.  What goes wrong is a state on the board and a line in the log; only the configuration's
-end of this camera, or a newer owner of its ring, ends the process.
+The work loop takes packets from the sources' threads, so it beats also while a camera hangs; it never waits for the
+bus, whose thread reads the journal.  A camera with a sub-stream has two sources and two recorders; the samples belong
+to one of them at a time.  What goes wrong is a state on the board and a line in the log; only the configuration's end
+of this camera, or a newer owner of its ring, ends the process.
 """
 
 from __future__ import annotations
 
 import logging
-import random
+import threading
 from collections import Counter
 from pathlib import Path
 
+from nodeagent.capture.account import Account, Unkept
+from nodeagent.capture.chooser import Chooser
 from nodeagent.capture.closing import Closer
+from nodeagent.capture.feed import Feed, trouble
 from nodeagent.capture.journal import Journal, journals_folder
 from nodeagent.capture.journal_lock import take_lock
 from nodeagent.capture.ledger import Ledger
-from nodeagent.capture.link import Link, Phase
 from nodeagent.capture.publisher import Publisher
 from nodeagent.capture.recorder import Books, Camera, Recorder
-from nodeagent.capture.recovery import Plan, epoch_for, recover
-from nodeagent.capture.samples import RingPlace, Samples
-from nodeagent.capture.source import Arrived, Ended, Event, Opened, Session
-from nodeagent.contract.camera import CameraSpec
+from nodeagent.capture.recovery import Plan, epoch_for, last_recorded_ns, recover
+from nodeagent.capture.samples import RingPlace, SamplePlan, Samples
+from nodeagent.capture.sender_clock import SenderClock
+from nodeagent.contract.camera import CameraSpec, StreamSpec
+from nodeagent.contract.clip import StreamName
 from nodeagent.contract.errors import ConfigError, DecodeError, Fenced, Unavailable
-from nodeagent.contract.ids import NS_PER_S
+from nodeagent.contract.ids import NS_PER_MS, NS_PER_S
 from nodeagent.contract.states import State
 from nodeagent.infra.bus.connect import open_bus
 from nodeagent.infra.bus.port import Bus
-from nodeagent.infra.gaps import GapReason
 from nodeagent.infra.settings.sections import Settings
 from nodeagent.infra.storage import open_storage
 from nodeagent.infra.wanted import WantedFile
@@ -43,10 +46,10 @@ WAIT_S = 0.2
 HOUSEKEEPING_S = 1.0
 #: Repairing what a predecessor left decodes a clip or two; the next beat may take this long, seconds.
 REPAIR_ALLOW_S = 60.0
-#: Opening has time-outs of its own, but looking up a name has none; then its thread is left behind, seconds.
-OPEN_PATIENCE_S = 30.0
 #: How long TERM waits for announcements; what is not confirmed by then waits in the journal, seconds.
 DRAIN_S = 3.0
+#: A sub-stream's recorder counts under these names on the board.
+SUB_COUNTS = {"clips_made": "analyse_clips", "bytes": "analyse_bytes"}
 
 
 def main(ctx: WorkerContext, camera_id: str) -> int:
@@ -100,13 +103,9 @@ def _wanted(file: WantedFile, camera_id: str) -> CameraSpec | None:
     return file.current.camera(camera_id)
 
 
-def _trouble(state: State, detail: str) -> tuple[State, str]:
-    return (state, detail) if detail else (State.CAPTURING, "")
-
-
 def plan_of(settings: Settings, spec: CameraSpec) -> Camera:
     """What recorder and recovery must know of a camera."""
-    plan = Plan(settings.node.node_id, spec.sample_fps, spec.sample_width)
+    plan = Plan(settings.node.node_id, spec.sample_fps, spec.sample_width, spec.sample_mode)
     return Camera(spec.camera_id, round(settings.capture.clip_s * NS_PER_S), plan)
 
 
@@ -116,33 +115,63 @@ class Capture:
     def __init__(self, ctx: WorkerContext, spec: CameraSpec, bus: Bus, wanted: WantedFile) -> None:
         self._ctx = ctx
         self._spec = spec
-        settings, camera_id = ctx.settings, spec.camera_id
-        state_dir = settings.node.state_dir
+        settings, camera_id, clock = ctx.settings, spec.camera_id, ctx.clock
         self._wanted = wanted
         self._counts: Counter[str] = Counter()
-        storage = open_storage(settings)
-        self._journal = Journal(_journal_path(ctx, camera_id))
-        last = self._journal.last
-        last_end_ns = last.task.end_ns if last is not None else None
-        ledger = Ledger(state_dir, camera_id, last_end_ns, ctx.clock.wall_ns())
-        camera = plan_of(settings, spec)
+        self._storage = storage = open_storage(settings)
+        self._journal = journal = Journal(_journal_path(ctx, camera_id))
+        last_end_ns = last_recorded_ns(storage, journal, camera_id)
+        self._ledger = Ledger(settings.node.state_dir, camera_id, last_end_ns, clock.wall_ns())
+        self._camera = plan_of(settings, spec)
         # The epoch of a part without a journal is adopted by the recovery, so it comes before the choice of one.
-        self._closer = Closer(self._journal)
-        self._counts["repaired"] += recover(storage, camera.plan, (self._closer, ledger), camera_id, ctx.clock)
-        epoch = epoch_for(storage, self._journal, camera_id, ctx.clock.wall_ns())
-        slots = max(2, round(settings.capture.ring_s * spec.sample_fps))
-        self._samples = Samples(
-            RingPlace(ctx.memory_dir, camera_id, slots), spec.sample_fps, spec.sample_width, self._counts
-        )
-        books = Books(storage, self._closer, ledger)
-        self._ledger = ledger
-        self._recorder = Recorder(camera, books, self._samples, epoch, ctx.clock, self._counts)
-        self._publisher = Publisher(bus, camera_id, self._journal, ctx.clock)
-        self._link = Link(settings.capture.reconnect_min_s, settings.capture.reconnect_max_s, random.random)
-        self._session: Session | None = None
-        self._last_packet_s = 0.0
+        self._closer = Closer(journal)
+        self._counts["repaired"] += recover(storage, self._camera.plan, (self._closer, self._ledger), camera_id, clock)
+        self._epoch = epoch_for(storage, journal, camera_id, clock.wall_ns())
+        self._samples = self._make_samples()
+        self._publisher = Publisher(bus, camera_id, journal, clock)
+        self._wake = threading.Event()
+        self._feeds = self._make_feeds()
+        self._chooser = Chooser(clock.monotonic_s())
+        self._told = journal.last
         self._housekeeping_at_s = 0.0
         self._gone = False
+
+    def _make_samples(self) -> Samples:
+        spec, capture = self._spec, self._ctx.settings.capture
+        slots = max(2, round(capture.ring_s * spec.sample_fps))
+        place = RingPlace(self._ctx.memory_dir, spec.camera_id, slots)
+        plan = SamplePlan(spec.sample_fps, spec.sample_width, spec.sample_mode, capture.hardware_decode)
+        samples = Samples(place, plan, self._counts)
+        last = self._closer.last
+        samples.resume_after(last.last_frame_ns if last is not None else None)
+        return samples
+
+    def _make_feeds(self) -> dict[StreamName, Feed]:
+        """The main stream's and, if there is one, the sub-stream's, which is analysed then."""
+        spec = self._spec
+        if spec.analyse is None:
+            return {"record": self._make_feed("record", spec.record, self._ledger, self._samples, None)}
+        sender = SenderClock()
+        newest_ns = self._storage.newest_end(spec.camera_id, "analyse") or 0
+        return {
+            "record": self._make_feed("record", spec.record, self._ledger, None, sender),
+            "analyse": self._make_feed("analyse", spec.analyse, Unkept(newest_ns), self._samples, sender),
+        }
+
+    def _make_feed(
+        self,
+        stream: StreamName,
+        spec: StreamSpec,
+        account: Account,
+        samples: Samples | None,
+        sender: SenderClock | None,
+    ) -> Feed:
+        settings, clock = self._ctx.settings, self._ctx.clock
+        counts = self._counts if stream == "record" else Counter()
+        books = Books(self._storage, self._closer, account)
+        recorder = Recorder(self._camera, books, samples, self._epoch, clock, counts, stream)
+        who = (self._spec.camera_id, stream)
+        return Feed(who, spec, recorder, settings.capture, clock, self._wake, sender)
 
     def run(self) -> int:
         """The work loop."""
@@ -161,93 +190,42 @@ class Capture:
         return EXIT_OK
 
     def _step(self) -> None:
-        now_s = self._ctx.clock.monotonic_s()
-        if self._session is None:
-            self._open_when_due(now_s)
-            return
-        made = self._counts["clips_made"]
-        event = self._session.get(WAIT_S)
-        if event is not None:
-            self._handle(event)
-        else:
-            self._watch_for_stall()
-        if self._counts["clips_made"] != made:
+        self._wake.clear()
+        busy = [feed.step() for feed in self._feeds.values()]
+        if self._journal.last is not self._told:
+            self._told = self._journal.last
             self._publisher.wake()
+        if not any(busy):
+            self._wake.wait(WAIT_S)
 
-    def _open_when_due(self, now_s: float) -> None:
-        if not self._link.due(now_s):
-            self._ctx.stop.wait(WAIT_S)
+    def _choose(self) -> None:
+        """Give the samples to the stream that is to be analysed; the other one lets go of them at a key frame."""
+        sub = self._feeds.get("analyse")
+        if sub is None:
             return
-        self._link.open()
-        timeout_s = self._ctx.settings.capture.stall_timeout_s
-        self._session = Session(self._spec.record, timeout_s, self._ctx.clock)
-        self._session.start()
-        self._last_packet_s = now_s
-
-    def _handle(self, event: Event) -> None:
-        match event:
-            case Arrived():
-                self._last_packet_s = self._ctx.clock.monotonic_s()
-                self._recorder.feed(event)
-            case Opened(stream):
-                log.info(
-                    "camera %s: %s %dx%d",
-                    self._spec.camera_id,
-                    stream.codec_context.name,
-                    stream.width,
-                    stream.height,
-                    extra={"event": "source_opened", "camera": self._spec.camera_id},
-                )
-                self._last_packet_s = self._ctx.clock.monotonic_s()
-                self._link.opened(self._last_packet_s)
-                self._recorder.begin_session(stream)
-            case Ended(state, detail):
-                self._end_session(state, detail)
-
-    def _watch_for_stall(self) -> None:
-        silent_s = self._ctx.clock.monotonic_s() - self._last_packet_s
-        if self._link.phase is Phase.OPENING:
-            if silent_s >= OPEN_PATIENCE_S:
-                self._end_session(State.SOURCE_DOWN, f"opening hangs for {silent_s:.0f} s")
-            return
-        # A file's next packet comes when its time has come, and a slow one is no camera to be opened anew.
-        if silent_s >= self._ctx.settings.capture.stall_timeout_s and not self._spec.record.is_file:
-            self._end_session(State.STALLED, f"no packet for {silent_s:.1f} s")
-
-    def _end_session(self, state: State, detail: str) -> None:
-        if state is State.SOURCE_ENDED:
-            self._link.finished()
-        else:
-            if state is not self._link.state:
-                log.warning(
-                    "camera %s: %s (%s)",
-                    self._spec.camera_id,
-                    state.value,
-                    detail,
-                    extra={"event": "source_lost", "camera": self._spec.camera_id},
-                )
-            self._link.failed(state, detail, self._ctx.clock.monotonic_s())
-            self._counts["reconnects"] += 1
-        self._recorder.end_session(GapReason(state.value), detail)
-        if self._session is not None:
-            self._session.close()
-            self._session = None
+        choice = self._chooser.look(delivers=sub.delivers, now_s=self._ctx.clock.monotonic_s())
+        for stream, feed in self._feeds.items():
+            if stream != choice:
+                feed.recorder.analyse(None)
+        if all(feed.recorder.samples is None for stream, feed in self._feeds.items() if stream != choice):
+            self._feeds[choice].recorder.analyse(self._samples)
 
     def _housekeep(self) -> None:
         now_s = self._ctx.clock.monotonic_s()
         if now_s < self._housekeeping_at_s:
             return
         self._housekeeping_at_s = now_s + HOUSEKEEPING_S
-        self._recorder.tick()
+        self._choose()
+        for feed in self._feeds.values():
+            feed.recorder.tick()
         self._show()
         self._gone = _wanted(self._wanted, self._spec.camera_id) is None
 
     def _show(self) -> None:
         cell = self._ctx.cell
-        for name, value in self._counts.items():
+        for name, value in self._taken_counts().items():
             if value:
                 cell.add(name, value)
-        self._counts.clear()
         cell.add("clips_announced", self._publisher.take_announced())
         cell.set("clips_unconfirmed", self._journal.unconfirmed)
         if self._samples.last_ns:
@@ -255,30 +233,62 @@ class Capture:
         gap_ms = self._ledger.gap_ns // 1_000_000
         self._ledger.gap_ns -= gap_ms * 1_000_000
         cell.add("gap_ms", gap_ms)
+        if (offset_ns := self._offset_ns()) is not None:
+            cell.set("stream_offset_ms", round(offset_ns / NS_PER_MS))
         cell.state(*self._state())
+
+    def _taken_counts(self) -> Counter[str]:
+        """What was counted since the last call; what a sub-stream recorded is counted under names of its own."""
+        taken = Counter(self._counts)
+        self._counts.clear()
+        for feed in self._feeds.values():
+            taken += feed.counts
+            feed.counts.clear()
+        if (sub := self._feeds.get("analyse")) is not None:
+            taken += Counter({SUB_COUNTS.get(name, name): n for name, n in sub.recorder.counts.items()})
+            sub.recorder.counts.clear()
+        return taken
+
+    def _offset_ns(self) -> int | None:
+        """How far the sub-stream's time is ahead of the main stream's, by the camera's clock; None: not known."""
+        ahead = [feed.recorder.ahead_ns for feed in self._feeds.values()]
+        return ahead[1] - ahead[0] if len(ahead) > 1 and ahead[0] is not None and ahead[1] is not None else None
 
     def _state(self) -> tuple[State, str]:
         """What a person must know first: a source that is away, then the disk, then what only costs time."""
-        rows = (
-            (self._link.state, self._link.detail),
-            self._recorder.problem or (State.CAPTURING, ""),
-            _trouble(State.STORAGE_FULL, self._closer.trouble),
-            _trouble(State.BAD_STREAM, self._recorder.stream_trouble),
-            _trouble(State.RING_FULL, self._samples.ring_trouble),
-            _trouble(State.BUS_DOWN, self._publisher.trouble),
-        )
-        return next((row for row in rows if row[0] is not State.CAPTURING), (State.CAPTURING, ""))
+        rows = [self._feeds["record"].row, trouble(State.STORAGE_FULL, self._closer.trouble)]
+        sub = self._feeds.get("analyse")
+        if sub is not None and self._chooser.choice == "record":
+            state, detail = sub.row
+            rows.append((State.ANALYSE_DOWN, f"{state.value}: {detail}" if detail else state.value))
+        elif sub is not None:
+            rows.append(sub.row)
+        rows += [
+            trouble(State.RING_FULL, self._samples.ring_trouble),
+            trouble(State.BUS_DOWN, self._publisher.trouble),
+            trouble(State.SOFTWARE_DECODE, self._samples.software_because),
+        ]
+        return next((row for row in rows if row[0] is not State.CAPTURING), (State.CAPTURING, self._aside()))
+
+    def _aside(self) -> str:
+        """What is good to know while all is well."""
+        if len(self._feeds) < 2:
+            return ""
+        offset_ns = self._offset_ns()
+        if offset_ns is None:
+            return "streams aligned by arrival"
+        return f"streams aligned by sender reports, {offset_ns / NS_PER_MS:+.0f} ms apart"
 
     def _drain(self) -> None:
         """Close what is open, tell what can be told in a few seconds; the rest waits in the journal."""
         self._ctx.cell.state(State.DRAINING)
         self._ctx.cell.beat(allow_s=REPAIR_ALLOW_S)
-        self._recorder.close()
+        for feed in self._feeds.values():
+            feed.close()
+        self._samples.close()
         self._ledger.close(self._ctx.clock.wall_ns())
         if _wanted(self._wanted, self._spec.camera_id) is None:
             self._forget_rings()
-        if self._session is not None:
-            self._session.close()
         self._publisher.drain(DRAIN_S)
         self._show()
         self._ctx.cell.state(State.DRAINING)

@@ -25,6 +25,7 @@ UtcNs = Annotated[int, Field(ge=0, lt=2**63)]
 #: Nanoseconds in a second and in a millisecond.
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
+NS_PER_US = 1_000
 
 
 def _no_text(value: Any) -> Any:

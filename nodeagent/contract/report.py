@@ -57,6 +57,9 @@ COUNTERS: dict[Kind, tuple[str, ...]] = {
         "decode_errors",
         "repaired",
         "last_sample_ns",
+        "analyse_clips",
+        "analyse_bytes",
+        "stream_offset_ms",
     ),
     Kind.INFERENCE: (
         "clips",

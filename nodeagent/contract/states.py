@@ -29,6 +29,8 @@ class State(StrEnum):
     STORAGE_FULL = "storage_full"
     STORAGE_MISSING = "storage_missing"
     RING_FULL = "ring_full"
+    ANALYSE_DOWN = "analyse_down"
+    SOFTWARE_DECODE = "software_decode"
     # Peers.
     BUS_DOWN = "bus_down"
     REDIS_DOWN = "redis_down"
@@ -74,6 +76,12 @@ MEANING: dict[State, Meaning] = {
     ),
     State.RING_FULL: Meaning(
         True, "shared memory (/dev/shm) is full: enlarge it, or lower sample_width or the number of cameras"
+    ),
+    State.ANALYSE_DOWN: Meaning(
+        True, "the sub-stream is away, so the main stream is analysed: check the url of the camera's `analyse`"
+    ),
+    State.SOFTWARE_DECODE: Meaning(
+        True, 'the decoder of [capture] hardware_decode cannot be used: check driver and device, or set it to ""'
     ),
     State.BUS_DOWN: Meaning(True, "the broker does not answer: clips wait on disk; check [bus] url and the broker"),
     State.REDIS_DOWN: Meaning(True, "Redis does not answer: check [redis] url and the server"),

@@ -21,8 +21,8 @@ from nodeagent.contract.ids import NS_PER_S
 
 #: Ticks per second of a clip's track: the clock of RTP video, so a camera's own time stamps lose nothing.
 CLIP_TICKS_PER_S = 90_000
-#: How far a frame of the file may lie from a wanted time and still be it, ns: far under the spacing of frames.
-MATCH_NS = 200_000
+#: How far a frame of the file may lie from a wanted time and still be it, ns: under half a tick, as both are whole ticks.
+MATCH_NS = 5_000
 
 
 def ticks_of(ns: int) -> int:
@@ -116,10 +116,15 @@ def frames(
                 yield start_ns + ns_of(frame.pts - base, packet.time_base), frame
 
 
-def packet_times(container: av.container.InputContainer, stream: av.VideoStream, start_ns: int) -> list[int]:
-    """Capture times of a clip's frames, growing, without decoding one: also of frames that could not be decoded."""
-    stamps = [(packet.pts, packet.time_base) for packet in container.demux(stream) if packet.pts is not None]
-    return sorted(start_ns + ns_of(pts - stamps[0][0], time_base) for pts, time_base in stamps)
+def packet_times(
+    container: av.container.InputContainer, stream: av.VideoStream, start_ns: int
+) -> list[tuple[int, bool]]:
+    """Capture times of a clip's frames, growing, and which are key frames, without decoding one.
+
+    Frames that could not be decoded are among them.
+    """
+    seen = [(p.pts, p.time_base, p.is_keyframe) for p in container.demux(stream) if p.pts is not None]
+    return sorted((start_ns + ns_of(pts - seen[0][0], time_base), key) for pts, time_base, key in seen)
 
 
 def nearest(times: Sequence[int], time_ns: int) -> int | None:
@@ -131,23 +136,52 @@ def nearest(times: Sequence[int], time_ns: int) -> int | None:
     return low if low < len(times) and times[low] <= time_ns + MATCH_NS else None
 
 
+def key_frames(
+    container: av.container.InputContainer, stream: av.VideoStream, start_ns: int
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Key frames of a clip with their capture times; nothing else is decoded, and broken ones are passed over."""
+    base: int | None = None
+    context = stream.codec_context
+    for packet in container.demux(stream):
+        if base is None:
+            base = packet.pts
+        if base is None or packet.pts is None or not packet.is_keyframe:
+            continue
+        time_ns = start_ns + ns_of(packet.pts - base, packet.time_base)
+        try:
+            # One picture, whole in itself: it need not wait in the decoder for those behind it.
+            decoded = [*packet.decode(), *context.decode(None)]
+        except av.FFmpegError:
+            continue
+        finally:
+            context.flush_buffers()
+        yield from ((time_ns, frame) for frame in decoded[:1])
+
+
 def clip_samples(
     path: Path, start_ns: int, sample_ns: Sequence[int], width: int, height: int
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Samples out of a clip's file: (index into `sample_ns`, I420 of (height*3//2, width)); decodes the clip once.
+    """Samples out of a clip's file: (index into `sample_ns`, I420 of (height*3//2, width)), each once.
 
-    Samples whose frames are missing or broken in the file are left out.
+    The clip is decoded once; where all wanted pictures are key frames, these alone.  Samples whose frames are missing
+    or broken in the file are left out.
 
     Raises:
         BadMedia: the file cannot be opened or decoded at all.
     """
     scale = I420Scaler(width, height)
-    found = 0
+    found: set[int] = set()
     with opened(path) as (container, stream):
-        for time_ns, frame in frames(container, stream, start_ns, sample_ns):
+        keys = [time_ns for time_ns, key in packet_times(container, stream, start_ns) if key]
+    only_keys = all(nearest(keys, time_ns) is not None for time_ns in sample_ns)
+    with opened(path) as (container, stream):
+        pictures = (
+            key_frames(container, stream, start_ns) if only_keys else frames(container, stream, start_ns, sample_ns)
+        )
+        for time_ns, frame in pictures:
             index = nearest(sample_ns, time_ns)
-            if index is not None:
-                found += 1
+            if index is not None and index not in found:
+                found.add(index)
                 yield index, scale(frame)
     if sample_ns and not found:
         raise BadMedia(f"{path.name}: none of its {len(sample_ns)} samples can be decoded")

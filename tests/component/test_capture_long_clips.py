@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from nodeagent.capture.recovery import salvage
+from nodeagent.capture.recovery import LeftPart, salvage
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.infra.video import clip_samples
 from tests.support.capturing import CAMERA, Bench
@@ -34,8 +34,8 @@ def test_a_stream_without_key_frames_is_told_and_its_part_is_repaired_without_de
     for found in re.finditer(b"mdat", bytes(body)):
         body[found.end() + 4 : found.end() + 100] = bytes(96)
     part.write_bytes(body)
-    closed = salvage(part, clip, bench.plan, bench.closer, 5)
-    assert closed is not None
+    assert salvage(LeftPart(part, clip, "record", announced=True), bench.plan, bench.closer, 5)
+    closed = bench.closed()[-1]
     assert closed.task.duration_ns >= 69 * NS_PER_S
     live = bench.samples.end_clip()
     assert closed.task.sample_ns == live.sample_ns[: len(closed.task.sample_ns)]

@@ -21,9 +21,9 @@ from nodeagent.capture.journal import Closed, Journal
 from nodeagent.capture.ledger import Ledger
 from nodeagent.capture.recorder import Books, Camera, Recorder
 from nodeagent.capture.recovery import Plan
-from nodeagent.capture.samples import RingPlace, Samples
+from nodeagent.capture.samples import RingPlace, SamplePlan, Samples
 from nodeagent.capture.source import Arrived, Ended, Opened, Session
-from nodeagent.contract.camera import CameraSpec, StreamSpec
+from nodeagent.contract.camera import CameraSpec, SampleMode, StreamSpec
 from nodeagent.contract.clip import ClipTask
 from nodeagent.contract.codec import decode_clip_task
 from nodeagent.contract.ids import NS_PER_S
@@ -55,6 +55,7 @@ class Bench:
         *,
         sample_fps: float = 5.0,
         sample_width: int = 640,
+        sample_mode: SampleMode = "frames",
         slots: int = 600,
         memory_dir: Path | None = None,
     ) -> None:
@@ -62,11 +63,12 @@ class Bench:
         pool = PoolSettings(path=folder / "pool", reserve_gb=0)
         init_pool(pool.path)
         self.storage = Storage([pool])
-        self.plan = Plan(NODE, sample_fps, sample_width)
+        self.plan = Plan(NODE, sample_fps, sample_width, sample_mode)
         self.counts: Counter[str] = Counter()
         self.journal = Journal(self.state_dir / "journal" / f"{CAMERA}.jsonl")
         self.ledger = Ledger(self.state_dir, CAMERA, None, SystemClock().wall_ns())
-        self.samples = Samples(RingPlace(self.memory_dir, CAMERA, slots), sample_fps, sample_width, self.counts)
+        place = RingPlace(self.memory_dir, CAMERA, slots)
+        self.samples = Samples(place, SamplePlan(sample_fps, sample_width, sample_mode), self.counts)
         self.closer = Closer(self.journal)
         books = Books(self.storage, self.closer, self.ledger)
         camera = Camera(CAMERA, 5 * NS_PER_S, self.plan)

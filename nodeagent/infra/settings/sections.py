@@ -135,6 +135,9 @@ class CaptureSettings(FrozenStrict):
     reconnect_max_s: Annotated[Number, Field(ge=0.1, le=600)] = 15.0
     #: Seconds of samples that the ring holds: a clip, its wait in the queue, and its work.
     ring_s: Annotated[Number, Field(ge=6, le=300)] = 15.0
+    #: Device that decodes, by FFmpeg's name of its type: `cuda`, `qsv`, `vaapi`, `drm`, `amf`.  Empty: software.  A
+    #: device that cannot be used is told in `nodeagent status`, and software decodes.
+    hardware_decode: Literal["", "cuda", "qsv", "vaapi", "drm", "amf"] = ""
 
 
 class ModelSettings(FrozenStrict):

@@ -1,0 +1,31 @@
+"""Which of a camera's two streams is analysed: the sub-stream, and the main one while that is away.  Pure."""
+
+from __future__ import annotations
+
+from nodeagent.contract.clip import StreamName
+
+#: The sub-stream may be away for so long before the main one is analysed, seconds: opening a source anew takes less.
+PATIENCE_S = 5.0
+#: The sub-stream must deliver for so long before it is analysed again, seconds: each change costs the samples up to a
+#: key frame of both streams.
+TRUST_S = 10.0
+
+
+class Chooser:
+    """Decides from what is known of the sub-stream; it is the choice at first."""
+
+    def __init__(self, now_s: float) -> None:
+        self._changed_s = now_s
+        self._delivers = False
+        self.choice: StreamName = "analyse"
+
+    def look(self, *, delivers: bool, now_s: float) -> StreamName:
+        """The stream to analyse, now that the sub-stream does or does not deliver."""
+        if delivers is not self._delivers:
+            self._delivers, self._changed_s = delivers, now_s
+        lasted_s = now_s - self._changed_s
+        if self.choice == "analyse" and not delivers and lasted_s >= PATIENCE_S:
+            self.choice = "record"
+        elif self.choice == "record" and delivers and lasted_s >= TRUST_S:
+            self.choice = "analyse"
+        return self.choice
