@@ -9,6 +9,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from nodeagent.contract.errors import BadMedia
+
 #: Bits of the frame counter, and the side of one bit's square as a part of the picture's width.
 COUNTER_BITS = 16
 BLACK, WHITE = 40, 210
@@ -92,3 +94,21 @@ def count_frames(path: Path) -> list[int]:
         stream = source.streams.video[0]
         stream.codec_context.thread_count = 1
         return [read_counter(frame.to_ndarray(format="gray")) for frame in source.decode(stream)]
+
+
+def decode_all(path: Path) -> int:
+    """Decode every frame of a file and return how many there are.
+
+    Raises:
+        BadMedia: anything in it does not decode, or it holds no frame.
+    """
+    try:
+        with av.open(str(path), options={"err_detect": "explode"}) as source:
+            stream = source.streams.video[0]
+            stream.codec_context.thread_count = 1
+            frames = sum(1 for _ in source.decode(stream))
+    except (av.FFmpegError, IndexError) as exc:
+        raise BadMedia(str(exc)) from exc
+    if not frames:
+        raise BadMedia("no frames")
+    return frames
