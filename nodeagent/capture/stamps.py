@@ -30,7 +30,7 @@ STRETCH_NS = 10 * NS_PER_S
 STRETCHES = 6
 RATES = ((3, 1.25), (STRETCHES, 1.05))
 RATE_SLACK_NS = 2 * NS_PER_S
-#: More jumps than this within three stretches, and stamps are nonsense.
+#: More jumps than this within three stretches, not at key frames, and stamps are nonsense.
 MOST_JUMPS = 6
 #: Frames over which the spacing by arrival is averaged: it keeps the sum, so nothing is lost or gained in the end.
 AVERAGED = 32
@@ -148,7 +148,11 @@ class Stamps:
             # A key frame is shown after all that came before it.
             or (key and self._last_ns + moved_ns < self._newest_ns + STILL_NS)
         )
-        self._trust.look(None if jumped else raw_moved_ns, passed_ns)
+        if jumped and key:
+            # A file that starts again does so with a key frame, and its stamps are as good as before.
+            self._trust.look(self.step_ns, passed_ns)
+        else:
+            self._trust.look(None if jumped else raw_moved_ns, passed_ns)
         if stands or not self._trust.granted:
             return self._newest_ns + self._trust.arrival_step_ns
         if jumped:

@@ -21,7 +21,7 @@ from nodeagent.contract.ids import NS_PER_S
 
 #: Ticks per second of a clip's track: the clock of RTP video, so a camera's own time stamps lose nothing.
 CLIP_TICKS_PER_S = 90_000
-#: How far a frame of the file may lie from a wanted time and still be it, ns: under half a tick, as both are whole ticks.
+#: How far a frame of the file may lie from a wanted time and still be it, ns: less than half a tick, as both are ticks.
 MATCH_NS = 5_000
 
 
