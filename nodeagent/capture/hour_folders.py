@@ -10,10 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodeagent.capture.retention import Held
-from nodeagent.contract.clip import parse_clip_name
 from nodeagent.contract.ids import NS_PER_S
-from nodeagent.infra.clip_folders import hour_at, hour_of
+from nodeagent.infra.clip_folders import hour_at, hour_of, named
 from nodeagent.infra.hours import hour_of_names, read_summary, summary_path, write_summary
 
 log = logging.getLogger(__name__)
@@ -87,14 +85,14 @@ def use_of(folder: Path, known: Use, now_ns: int) -> Use:
     return Use(hour.clips, size, changed_ns)
 
 
-def held_in(folder: Path) -> Iterator[Held]:
-    """Clips of a folder."""
-    for entry in _entries(folder):
-        parsed = parse_clip_name(entry.name)
-        with contextlib.suppress(OSError):
-            if parsed is not None:
-                info = entry.stat()
-                yield Held(parsed[0].start_ns, info.st_size, info.st_nlink > 1, entry.path)
+def clip_starts(folder: Path) -> list[tuple[int, str]]:
+    """Capture time of its start, UTC ns, and path of each of the camera's clips in its hour folder."""
+    begin = f"{folder.parents[1].name}_"
+    return [
+        (clip.start_ns, entry.path)
+        for entry in _entries(folder)
+        if entry.name.startswith(begin) and (clip := named(entry.name)) is not None
+    ]
 
 
 def drop(folder: Path) -> bool:

@@ -1,8 +1,9 @@
-"""The process that keeps the pool's disks within quota and reserve: oldest clips first, over all cameras.
+"""The process that keeps the pool's disks within quota and reserve, and clips no longer than their class allows.
 
 Sizes are counted per hour folder (`hour_folders`), a part of them at each look, so that however many clips there are,
 the first deletion does not wait for the last count: what is not counted yet is not over the quota, and the reserve is
-kept from the first look on.  A pinned clip loses its name here and keeps its bytes under `pins/`.
+kept from the first look on.  Which clips go is `retention`; of those that share their limits the oldest do, over all
+cameras (`shelf`).  A pinned clip loses its name here and keeps its bytes under `pins/`.
 
 It also gives a thread to what removed cameras left (`orphans`).
 """
@@ -16,19 +17,21 @@ from functools import partial
 from pathlib import Path
 
 from nodeagent.capture import orphans
+from nodeagent.capture.classes import Classes
 from nodeagent.capture.hour_folders import (
     CLOSED_AFTER_NS,
     UNCOUNTED,
     Use,
     day_folders,
     drop,
-    held_in,
     hour_folders,
     use_of,
 )
-from nodeagent.capture.retention import Held, excess, plan
+from nodeagent.capture.retention import Excess, Held, Limits, excess, plan
+from nodeagent.capture.shelf import Shelf
+from nodeagent.contract.clip import StreamName
 from nodeagent.contract.states import State
-from nodeagent.infra.clip_folders import STREAM_FOLDERS, hour_at, hour_of, stream_folder
+from nodeagent.infra.clip_folders import STREAM_FOLDERS, hour_at, hour_of, owner_of, stream_folder
 from nodeagent.infra.settings.sections import GIB, PoolSettings
 from nodeagent.infra.storage import StorageFull, free_bytes, is_pool, open_storage
 from nodeagent.infra.worker import EXIT_OK, WorkerContext
@@ -39,6 +42,9 @@ log = logging.getLogger(__name__)
 LOOK_S = 5.0
 #: After so long counting goes on at the next look, seconds: it leaves the disks to recording for half of the time.
 COUNT_S = 5.0
+#: After so long deleting goes on at the next look, seconds: a class that was given fewer days on one disk must not keep
+#: another disk from its reserve.
+CLEAR_S = 10.0
 #: One look in so many goes through all folders, for what others than captures changed: every ten minutes or so.
 FULL_LOOK_EVERY = 120
 #: How long one folder may take before the next beat, seconds: a disk that is slow to read its directories.
@@ -54,8 +60,12 @@ def main(ctx: WorkerContext, _arg: str) -> int:
     ctx.cell.ready()
     orphans.start(ctx)
     beat = partial(ctx.cell.beat, allow_s=FOLDER_ALLOW_S)
-    keepers = [DiskKeeper(pool, beat) for pool in ctx.settings.pools]
+    classes = Classes(ctx.settings)
+    keepers = [DiskKeeper(pool, classes.limits, beat) for pool in ctx.settings.pools]
     while not ctx.stop.requested:
+        if classes.refresh():
+            for keeper in keepers:
+                keeper.sort_anew()
         _look(ctx, keepers)
         end_s = ctx.clock.monotonic_s() + LOOK_S
         while ctx.clock.monotonic_s() < end_s and not ctx.stop.wait(_BEAT_S):
@@ -100,10 +110,12 @@ def _tidy(ctx: WorkerContext, keeper: DiskKeeper) -> int:
     for _ in keeper.count(now_ns):
         if ctx.stop.requested or ctx.clock.monotonic_s() >= end_s:
             break
+    end_s = ctx.clock.monotonic_s() + CLEAR_S
     for _ in keeper.clear(now_ns):
         ctx.cell.add("deleted")
-        if ctx.stop.requested:
-            break
+        if ctx.stop.requested or ctx.clock.monotonic_s() >= end_s:
+            # There is more to delete, so the disk may well be under its reserve still.
+            return free_bytes(keeper.pool.path)
     free = free_bytes(keeper.pool.path)
     if free < keeper.pool.reserve_gb * GIB:
         raise StorageFull(f"{free / GIB:.2f} GiB free, nothing left to delete")
@@ -111,13 +123,24 @@ def _tidy(ctx: WorkerContext, keeper: DiskKeeper) -> int:
 
 
 class DiskKeeper:
-    """Counts and clears one disk; `beat` is called for each folder that is read and each clip that is deleted."""
+    """Counts and clears one disk.
 
-    def __init__(self, pool: PoolSettings, beat: Callable[[], object] = lambda: None) -> None:
+    Args:
+        pool: the disk.
+        limits_of: how long clips of a camera's stream stay.
+        beat: called for each folder that is read and each clip that is deleted.
+    """
+
+    def __init__(
+        self,
+        pool: PoolSettings,
+        limits_of: Callable[[str, StreamName], Limits] = lambda _camera_id, _stream: Limits(),
+        beat: Callable[[], object] = lambda: None,
+    ) -> None:
         self.pool = pool
+        self._limits_of = limits_of
         self._beat = beat
-        #: What is known of each folder, by day and hour.
-        self._hours: dict[str, dict[Path, Use]] = {}
+        self._shelves: dict[Limits, Shelf] = {}
         #: Folders to be counted; a dictionary for its order: the last one added is counted first.
         self._due: dict[Path, None] = {}
         self._empty: set[Path] = set()
@@ -141,28 +164,37 @@ class DiskKeeper:
             self._beat()
             for folder in hour_folders(day):
                 found.add(folder)
-                hour = hour_of(folder)
+                known = self._shelf(folder).get(folder)
+                if known is None:
+                    self._shelf(folder).put(folder, UNCOUNTED)
                 # Hours after now are open too: capture times run ahead of a clock that was set back.
-                if hour >= since or folder not in self._hours.get(hour, {}):
-                    self._hours.setdefault(hour, {}).setdefault(folder, UNCOUNTED)
+                if known is None or hour_of(folder) >= since:
                     self._due[folder] = None
         if full:
             self._undeletable.clear()
-            for gone in [folder for folders in self._hours.values() for folder in folders if folder not in found]:
+            for shelf in self._shelves.values():
+                shelf.again()
+            for gone in [folder for folder, _ in self._folders() if folder not in found]:
                 self._forget(gone)
+
+    def sort_anew(self) -> None:
+        """The limits of some cameras are others now."""
+        folders, self._shelves = list(self._folders()), {}
+        for folder, use in folders:
+            self._shelf(folder).put(folder, use)
 
     def count(self, now_ns: int) -> Iterator[None]:
         """Count what was found; yields after each folder.  The next call goes on where this one was left."""
         while self._due:
             folder, _ = self._due.popitem()
-            known = self._hours.get(hour_of(folder), {}).get(folder)
+            known = self._shelf(folder).get(folder)
             if known is not None:
                 self._beat()
                 self._put(folder, use_of(folder, known, now_ns))
                 yield
 
     def clear(self, now_ns: int) -> Iterator[Held]:
-        """Delete what is too much, oldest first; yields each clip deleted.
+        """Delete what is too old and what is too much; yields each clip deleted.
 
         Raises:
             OSError: the disk does not answer.
@@ -176,7 +208,7 @@ class DiskKeeper:
             disk=info.f_blocks * info.f_frsize,
         )
         failed = []
-        for held in plan(self._oldest_first(), todo):
+        for held in plan(self._queues(todo, now_ns), todo, now_ns):
             self._beat()
             path = Path(held.name)
             try:
@@ -186,7 +218,8 @@ class DiskKeeper:
                 self._undeletable.add(held.name)
                 failed.append(f"{path}: {exc.strerror}")
                 continue
-            self._put(path.parent, self._hours[hour_of(path.parent)][path.parent].without(held.size))
+            known = self._shelf(path.parent).get(path.parent) or UNCOUNTED
+            self._put(path.parent, known.without(held.size))
             yield held
         if failed:
             log.warning(
@@ -197,9 +230,30 @@ class DiskKeeper:
             )
         self._drop_empty(now_ns)
 
+    def _queues(self, todo: Excess, now_ns: int) -> list[tuple[Limits, Iterator[Held]]]:
+        """The clips that may have to go; where none is too old, and there is space, no folder is read."""
+        found = []
+        for limits, shelf in self._shelves.items():
+            before_ns = limits.too_old_before(now_ns)
+            if todo or (before_ns is not None and shelf.has_before(hour_at(before_ns))):
+                found.append((limits, shelf.oldest_first(self._undeletable)))
+        return found
+
+    def _folders(self) -> Iterator[tuple[Path, Use]]:
+        for shelf in self._shelves.values():
+            yield from shelf.folders()
+
+    def _shelf(self, folder: Path) -> Shelf:
+        limits = self._limits_of(*owner_of(folder))
+        shelf = self._shelves.get(limits)
+        if shelf is None:
+            shelf = self._shelves[limits] = Shelf(self._beat)
+        return shelf
+
     def _put(self, folder: Path, use: Use) -> None:
-        folders = self._hours[hour_of(folder)]
-        before, folders[folder] = folders[folder], use
+        shelf = self._shelf(folder)
+        before = shelf.get(folder) or UNCOUNTED
+        shelf.put(folder, use)
         self._clips += use.clips - before.clips
         self._size += use.size - before.size
         if use.clips:
@@ -210,18 +264,7 @@ class DiskKeeper:
     def _forget(self, folder: Path) -> None:
         self._put(folder, UNCOUNTED)
         self._empty.discard(folder)
-        folders = self._hours[hour_of(folder)]
-        del folders[folder]
-        if not folders:
-            del self._hours[hour_of(folder)]
-
-    def _oldest_first(self) -> Iterator[Held]:
-        for hour in sorted(self._hours):
-            held: list[Held] = []
-            for folder in self._hours[hour]:
-                self._beat()
-                held += (clip for clip in held_in(folder) if clip.name not in self._undeletable)
-            yield from sorted(held, key=lambda clip: clip.start_ns)
+        self._shelf(folder).take(folder)
 
     def _drop_empty(self, now_ns: int) -> None:
         """Remove old folders that hold nothing; an hour in which a capture may be making a file is left alone."""

@@ -17,6 +17,8 @@ SCHEMES = ("rtsp", "rtsps", "file", "")
 _STREAM = "rtsp://user:password@host:port/path, rtsps://..., or the path of a video file"
 #: Which frames are analysed.
 SampleMode = Literal["frames", "keyframes"]
+#: Class of retention of cameras that name none.
+DEFAULT_CLASS = "default"
 #: Pass as pydantic's serialisation context to write secrets in clear: only into files of mode 0600.
 REVEAL = {"reveal": True}
 _SECRET_PARAMETER = re.compile(r"(?i)([\w-]*(?:pass|pwd|psw|token|secret|auth|sign|key)[\w-]*)=[^&;\s]*")
@@ -86,6 +88,8 @@ class CameraSpec(FrozenStrict):
     sample_width: Annotated[Whole, Field(ge=64, le=3840, multiple_of=2)] = 640
     #: Name of a model under `[[models]]`; empty: the first one.
     model: ModelName | Literal[""] = ""
+    #: Name of a class under `[[retention]]`, which says how long clips stay; empty: `default`.
+    retention: ModelName | Literal[""] = ""
     #: What is a violation in this camera's picture.
     rules: tuple[Rule, ...] = ()
 

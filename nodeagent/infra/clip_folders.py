@@ -60,6 +60,12 @@ def hour_of(folder: Path) -> str:
     return f"{folder.parent.name}/{folder.name}"
 
 
+def owner_of(folder: Path) -> tuple[str, StreamName]:
+    """Camera and stream of an hour folder."""
+    camera = folder.parent.parent
+    return camera.name, "record" if camera.parent.name == STREAM_FOLDERS["record"] else "analyse"
+
+
 def stream_folder(disk: Path, stream: StreamName) -> Path:
     """Folder of all cameras' clips of one stream."""
     return disk / STREAM_FOLDERS[stream]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from nodeagent.contract.camera import CameraSpec
+from nodeagent.contract.camera import DEFAULT_CLASS, CameraSpec
 from nodeagent.contract.errors import ConfigError, Fault
 from nodeagent.infra.settings.loader import load_settings
 from nodeagent.infra.settings.sections import Settings
@@ -57,10 +57,10 @@ class TomlCameras:
         """Read the file.
 
         Raises:
-            ConfigError: it has faults, or a camera asks for a model that does not run; lists them all.
+            ConfigError: it has faults, or a camera asks for a model or a class that does not run; lists them all.
         """
         fresh = load_settings(self._path)
-        faults = list(_models_not_loaded(fresh, self._running))
+        faults = [*_models_not_loaded(fresh, self._running), *_classes_not_loaded(fresh, self._running)]
         if faults:
             raise ConfigError(faults)
         others = (name for name in Settings.model_fields if name != "cameras")
@@ -76,4 +76,16 @@ def _models_not_loaded(fresh: Settings, running: Settings) -> Iterator[Fault]:
         if name not in loaded:
             yield Fault(
                 f"cameras[{i}].model", f"expected one of {loaded}: another is loaded at a restart only", repr(name)
+            )
+
+
+def _classes_not_loaded(fresh: Settings, running: Settings) -> Iterator[Fault]:
+    """Cameras whose class of retention the storage worker, which reads them when it starts, does not know."""
+    loaded = sorted({DEFAULT_CLASS, *(section.name for section in running.retention)})
+    for i, camera in enumerate(fresh.cameras):
+        if camera.retention and camera.retention not in loaded:
+            yield Fault(
+                f"cameras[{i}].retention",
+                f"expected one of {loaded}: another is loaded at a restart only",
+                repr(camera.retention),
             )

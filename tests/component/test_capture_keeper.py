@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from nodeagent.capture import keeper as keeping
+from nodeagent.capture import shelf
+from nodeagent.capture.classes import Classes
 from nodeagent.capture.hour_folders import RACY_NS
 from nodeagent.capture.journal import Journal
 from nodeagent.capture.keeper import FULL_LOOK_EVERY, DiskKeeper
 from nodeagent.capture.recovery import epoch_for
-from nodeagent.contract.clip import ClipId, clip_file_name
+from nodeagent.capture.retention import Limits
+from nodeagent.contract.clip import ClipId, StreamName, clip_file_name
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.report import Kind
 from nodeagent.contract.states import State
@@ -24,6 +28,7 @@ from nodeagent.infra.settings.loader import load_settings
 from nodeagent.infra.settings.sections import GIB, PoolSettings
 from nodeagent.infra.stop import Stop
 from nodeagent.infra.storage import Storage, init_pool
+from nodeagent.infra.wanted import Wanted, write_wanted
 from nodeagent.infra.worker import WorkerContext
 from tests.support.keeping import look
 
@@ -127,7 +132,7 @@ def test_a_look_lists_only_what_grows_and_now_and_then_everything(tmp_path: Path
     for n in range(20):
         disk.add(START + n * HOUR_NS)
     beats: list[int] = []
-    keeper = DiskKeeper(disk.pool, lambda: beats.append(1))
+    keeper = DiskKeeper(disk.pool, beat=lambda: beats.append(1))
     look(keeper, LATER)
     assert len(beats) >= 20
     beats.clear()
@@ -209,3 +214,137 @@ def test_the_worker_shows_a_disk_that_stays_under_its_reserve_and_goes_on_with_t
     keeping._look(ctx, [DiskKeeper(pool) for pool in ctx.settings.pools])
     assert cell.current_state is State.STORAGE_FULL
     assert (cell.get("clips"), cell.get("bytes")) == (1, 100)
+
+
+def ages(**of: Limits) -> Callable[[str, StreamName], Limits]:
+    """Limits by camera; others by space alone."""
+    return lambda camera_id, _stream: of.get(camera_id, Limits())
+
+
+def test_clips_past_the_age_of_their_class_go_and_no_folder_is_read_before(tmp_path: Path) -> None:
+    disk = Disk(tmp_path / "p")
+    week = Limits(max_age_ns=7 * 24 * HOUR_NS)
+    for n in range(3):
+        for camera in ("short", "long"):
+            disk.add(START + n * HOUR_NS, camera)
+    beats: list[int] = []
+    keeper = DiskKeeper(disk.pool, ages(short=week), lambda: beats.append(1))
+    assert look(keeper, LATER) == []
+    gone = look(keeper, START + 7 * 24 * HOUR_NS + HOUR_NS + 1)
+    assert [held.start_ns for held in gone] == [START, START + HOUR_NS]
+    assert (disk.starts("short"), len(disk.starts("long"))) == ([START + 2 * HOUR_NS], 3)
+    # What is left is remembered: a look reads no folder, until the next clip's time has come.
+    beats.clear()
+    assert look(keeper, START + 7 * 24 * HOUR_NS + HOUR_NS + 2) == []
+    assert beats == []
+    assert len(look(keeper, START + 7 * 24 * HOUR_NS + 2 * HOUR_NS + 1)) == 1
+
+
+def test_clips_of_the_sub_stream_count_and_go_by_limits_of_their_own(tmp_path: Path) -> None:
+    disk = Disk(tmp_path / "p")
+    clip = ClipId(camera_id="cam", epoch=1, start_ns=START)
+    sub = disk.storage.folder_for("cam", START, "analyse") / clip_file_name(clip, LENGTH)
+    sub.write_bytes(b"x" * 30)
+    main = disk.add(START)
+    settings = load_settings(write_config(tmp_path, disk.pool.path, ""))
+    keeper = DiskKeeper(disk.pool, Classes(settings).limits)
+    assert look(keeper, START + 24 * HOUR_NS) == []
+    assert keeper.used == (2, 130)
+    assert [held.name for held in look(keeper, START + 24 * HOUR_NS + 1)] == [str(sub)]
+    assert main.exists()
+    assert keeper.used == (1, 100)
+
+
+def test_a_full_disk_reads_its_oldest_hour_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shelf, "REMEMBERED_MOST", 25)
+    disk = Disk(tmp_path / "p", clips_kept=200)
+    for camera in range(4):
+        for n in range(50):
+            disk.add(START + n * LENGTH, f"cam-{camera}")
+    keeper = DiskKeeper(disk.pool)
+    assert look(keeper, LATER) == []
+    beats: list[int] = []
+    keeper._beat = lambda: beats.append(1)
+    for made in range(1, 21):
+        disk.add(LATER + made * LENGTH, "cam-0", changed_ns=LATER + made)
+        keeper.find(LATER)
+        list(keeper.count(LATER))
+        beats.clear()
+        assert [held.start_ns for held in keeper.clear(LATER)] == [START + (made - 1) // 4 * LENGTH]
+        # One for the clip; the four folders of the hour are read at the first of these looks alone.
+        assert len(beats) == 1
+    assert keeper.used == (200, 20_000)
+
+
+def test_an_hour_of_more_clips_than_are_remembered_goes_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shelf, "REMEMBERED_MOST", 3)
+    disk = Disk(tmp_path / "p", clips_kept=2)
+    for n in range(20):
+        disk.add(START + n * LENGTH, f"cam-{n % 3}")
+    gone = look(DiskKeeper(disk.pool), LATER)
+    assert [held.start_ns for held in gone] == [START + n * LENGTH for n in range(18)]
+
+
+def test_a_pin_made_after_the_hour_was_read_keeps_the_bytes(tmp_path: Path) -> None:
+    disk = Disk(tmp_path / "p", clips_kept=3)
+    for n in range(4):
+        disk.add(START + n * LENGTH)
+    keeper = DiskKeeper(disk.pool)
+    assert len(look(keeper, LATER)) == 1
+    disk.storage.pin(disk.storage.clips("cam", 0, 2**62)[:1], "key")
+    disk.add(START + 4 * LENGTH, changed_ns=START + 1)
+    for _ in range(FULL_LOOK_EVERY):
+        gone = look(keeper, LATER)
+        if gone:
+            break
+    assert [(held.start_ns, held.pinned) for held in gone] == [(START + LENGTH, True)]
+    assert [stored.path.read_bytes() for stored in disk.storage.pinned("key")] == [b"x" * 100]
+
+
+def write_config(folder: Path, pool: Path, cameras: str) -> Path:
+    path = folder / "nodeagent.toml"
+    path.write_text(
+        f'[node]\nnode_id = "n1"\nstate_dir = "{folder / "state"}"\n[[pool]]\npath = "{pool}"\n'
+        '[[models]]\nname = "m"\nfile = "m.toml"\n'
+        '[[retention]]\nname = "gate"\ndays = 7\nanalyse_hours = 2\nweight = 3\n'
+        '[[retention]]\nname = "default"\ndays = 30\n' + cameras
+    )
+    return path
+
+
+def test_a_camera_that_is_removed_keeps_the_class_it_had(tmp_path: Path) -> None:
+    camera = '[[cameras]]\ncamera_id = "a"\nrecord = {{ url = "a.mp4" }}\nretention = "{}"\n'
+    settings = load_settings(write_config(tmp_path, tmp_path / "p", camera.format("gate")))
+    wanted = settings.node.state_dir / "wanted.json"
+    wanted.parent.mkdir()
+    week, month = Limits(7 * 24 * HOUR_NS, 3.0), Limits(30 * 24 * HOUR_NS)
+    classes = Classes(settings)
+    assert (classes.refresh(), classes.limits("a", "record")) == (False, month)
+    write_wanted(wanted, Wanted(1, settings.cameras))
+    assert (classes.refresh(), classes.limits("a", "record")) == (True, week)
+    assert classes.limits("a", "analyse") == Limits(2 * HOUR_NS, 3.0)
+    assert classes.limits("b", "record") == month
+    write_wanted(wanted, Wanted(2, ()))
+    assert (classes.refresh(), classes.limits("a", "record")) == (False, week)
+    # The next process knows it too, until the camera comes back with another class.
+    again = Classes(settings)
+    assert again.limits("a", "record") == week
+    write_wanted(wanted, Wanted(3, load_settings(write_config(tmp_path, tmp_path / "p", camera.format(""))).cameras))
+    assert (again.refresh(), again.limits("a", "record")) == (True, month)
+    wanted.with_name("retention.json").write_text("[]")
+    assert Classes(settings).limits("a", "record") == month
+
+
+def test_another_class_holds_for_the_clips_that_are_there(tmp_path: Path) -> None:
+    disk = Disk(tmp_path / "p")
+    for n in range(3):
+        disk.add(START + n * HOUR_NS)
+    of: dict[str, Limits] = {}
+    keeper = DiskKeeper(disk.pool, lambda camera_id, _stream: of.get(camera_id, Limits()))
+    assert look(keeper, LATER) == []
+    of["cam"] = Limits(max_age_ns=24 * HOUR_NS)
+    keeper.sort_anew()
+    assert len(look(keeper, LATER)) == 3
+    assert keeper.used == (0, 0)

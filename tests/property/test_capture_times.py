@@ -8,7 +8,6 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.capture.retention import Excess, Held, plan
 from nodeagent.capture.sampler import Sampler, Skipper
 from nodeagent.capture.segmenter import Segmenter
 from nodeagent.capture.timeline import Timeline
@@ -78,21 +77,3 @@ def test_skipping_changes_no_sample(steps: list[int], fps: float) -> None:
     left = sorted(t for t in order if not skipper.may_skip(t))
     again = Sampler(fps)
     assert [t for t in left if again.take(t)] == expected
-
-
-@given(
-    st.lists(st.tuples(st.integers(1, 100), st.booleans()), max_size=40), st.integers(-50, 2000), st.integers(-50, 2000)
-)
-def test_retention_deletes_the_shortest_oldest_run_that_is_enough(
-    clips: list[tuple[int, bool]], over_quota: int, under_reserve: int
-) -> None:
-    held = [Held(n, size, pinned, str(n)) for n, (size, pinned) in enumerate(clips)]
-    gone = list(plan(held, Excess(over_quota, under_reserve)))
-    assert gone == held[: len(gone)]
-
-    def enough(some: list[Held]) -> bool:
-        freed = sum(clip.size for clip in some if not clip.pinned)
-        return sum(clip.size for clip in some) >= over_quota and freed >= under_reserve
-
-    assert enough(gone) or len(gone) == len(held)
-    assert not gone or not enough(gone[:-1])

@@ -266,6 +266,12 @@ def test_a_validators_own_words_are_not_used_for_a_secret() -> None:
             "expected rtsp://",
         ),
         ("[[pool]]\npath = 'a'\n[[pool]]\npath = 'a'", "pool[1].path", "taken by pool[0]"),
+        (
+            CAMERA % "a.mp4" + "retention = 'gate'\n[[retention]]\nname = 'yard'",
+            "cameras[0].retention",
+            "expected one of ['default', 'yard'], the names under [[retention]]",
+        ),
+        ("[[retention]]\nname = 'a'\n[[retention]]\nname = 'a'", "retention[1].name", "taken by retention[0]"),
     ],
 )
 def test_one_fault(text: str, path: str, message: str) -> None:

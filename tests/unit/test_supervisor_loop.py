@@ -206,6 +206,20 @@ def test_a_camera_whose_model_does_not_run_is_a_fault(tmp_path: Path, model: str
     assert source.needs_restart == ("models",)
 
 
+def test_a_camera_whose_class_of_retention_does_not_run_is_a_fault(tmp_path: Path) -> None:
+    path = tmp_path / "nodeagent.toml"
+    text = '[[models]]\nname = "m"\nfile = "m.toml"\n[[retention]]\nname = "gate"\n'
+    path.write_text(text)
+    source = TomlCameras(path, load_settings(path))
+    camera = '[[cameras]]\ncamera_id = "{0}"\nrecord = {{ url = "a.mp4" }}\nretention = "{0}"\n'
+    path.write_text(text + '[[retention]]\nname = "yard"\n' + "".join(map(camera.format, ("gate", "yard", "default"))))
+    with pytest.raises(ConfigError) as caught:
+        source.read()
+    known = "['default', 'gate']"
+    expected = f"cameras[1].retention: expected one of {known}: another is loaded at a restart only (got 'yard')"
+    assert [str(fault) for fault in caught.value.faults] == [expected]
+
+
 def test_signals_reach_the_loop_in_order(bench: Bench) -> None:
     bench.starter.broken = True
     signal.raise_signal(signal.SIGHUP)

@@ -9,16 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from nodeagent.contract.camera import DEFAULT_CLASS
 from nodeagent.contract.errors import Fault
 
 #: Lists of tables, with the key that must differ between their items.
-_UNIQUE = (("cameras", "camera_id"), ("models", "name"), ("push", "name"), ("pool", "path"))
+_UNIQUE = (
+    ("cameras", "camera_id"),
+    ("models", "name"),
+    ("push", "name"),
+    ("pool", "path"),
+    ("retention", "name"),
+)
 
 
 def cross_faults(doc: dict[str, Any]) -> list[Fault]:
     """Every fault between fields of a configuration document, in the file's order."""
     faults = [fault for section, key in _UNIQUE for fault in _twice(section, key, _tables(doc.get(section)))]
     faults += _models(doc)
+    faults += _classes(doc)
     for i, camera in _tables(doc.get("cameras")):
         rules = _tables(camera.get("rules"))
         faults += _twice(f"cameras[{i}].rules", "rule_id", rules)
@@ -50,6 +58,17 @@ def _models(doc: dict[str, Any]) -> Iterator[Fault]:
         if isinstance(name, str) and name and name not in known:
             yield Fault(
                 f"cameras[{i}].model", f"expected one of {sorted(known)}, the names under [[models]]", repr(name)
+            )
+
+
+def _classes(doc: dict[str, Any]) -> Iterator[Fault]:
+    given = [section["name"] for _, section in _tables(doc.get("retention")) if isinstance(section.get("name"), str)]
+    known = sorted({*given, DEFAULT_CLASS})
+    for i, camera in _tables(doc.get("cameras")):
+        name = camera.get("retention")
+        if isinstance(name, str) and name and name not in known:
+            yield Fault(
+                f"cameras[{i}].retention", f"expected one of {known}, the names under [[retention]]", repr(name)
             )
 
 

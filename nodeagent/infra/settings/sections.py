@@ -122,6 +122,23 @@ class PoolSettings(FrozenStrict):
     reserve_gb: Annotated[Number, Field(ge=0, le=1_000_000)] = 1.0
 
 
+class RetentionSettings(FrozenStrict):
+    """`[[retention]]`: how long clips of a class of cameras stay.
+
+    Cameras that name no class are of the one called `default`; when it is not given, their clips of the main stream go
+    by space alone.
+    """
+
+    #: Name by which cameras choose it.
+    name: ModelName
+    #: Days after which clips of the main stream go, whatever space there is.  0: only when a disk is short of it.
+    days: Annotated[Number, Field(ge=0, le=36_500)] = 0.0
+    #: Hours after which clips of the sub-stream go.
+    analyse_hours: Annotated[Number, Field(ge=1, le=876_000)] = 24.0
+    #: How long clips stay when a disk is short of space, relative to other classes: with 2 twice as long as with 1.
+    weight: Annotated[Number, Field(ge=0.01, le=1000)] = 1.0
+
+
 class CaptureSettings(FrozenStrict):
     """`[capture]`: what all cameras share."""
 
@@ -227,6 +244,7 @@ class Settings(FrozenStrict):
     redis: RedisSettings | None = None
     database: DatabaseSettings | None = None
     pool: tuple[PoolSettings, ...] = ()
+    retention: tuple[RetentionSettings, ...] = ()
     capture: CaptureSettings = CaptureSettings()
     models: tuple[ModelSettings, ...] = ()
     inference: InferenceSettings = InferenceSettings()
