@@ -22,7 +22,9 @@ from urllib.parse import unquote, urlsplit
 
 import av
 
+from nodeagent.capture.pacer import Pacer
 from nodeagent.contract.camera import StreamSpec
+from nodeagent.contract.errors import BadMedia
 from nodeagent.contract.ids import NS_PER_MS, NS_PER_S, NS_PER_US
 from nodeagent.contract.states import State
 from nodeagent.infra.clock import Clock
@@ -114,6 +116,19 @@ def camera_time_of(packet: av.Packet[av.VideoStream]) -> int | None:
     return int(wall_us) * NS_PER_US if wall_us > 0 else None
 
 
+def demuxed(container: av.container.InputContainer, *tracks: av.VideoStream) -> Iterator[av.Packet[av.VideoStream]]:
+    """Packets of these tracks, or of all.
+
+    Raises:
+        BadMedia: the source has another track now than when it was opened, which PyAV cannot tell of.
+        av.FFmpegError: as FFmpeg says.
+    """
+    try:
+        yield from cast("Iterator[av.Packet[av.VideoStream]]", container.demux(*tracks))
+    except IndexError as exc:
+        raise BadMedia("a track came up that was not there when the source was opened") from exc
+
+
 class Session:
     """One attempt to read a source, from opening to its end.
 
@@ -171,6 +186,8 @@ class Session:
             end = self._read()
         except (av.FFmpegError, OSError, ValueError) as exc:
             end = Ended(*cause_of(exc))
+        except BadMedia as exc:
+            end = Ended(State.BAD_STREAM, str(exc))
         except Exception:
             # A thread that ends without a word would look like a camera that is silent.
             log.exception("reading a source", extra={"event": "source_failed"})
@@ -221,7 +238,7 @@ class Session:
         whether the session was abandoned.
         """
         asked_s = self._clock.monotonic_s()
-        for packet in container.demux():
+        for packet in demuxed(container):
             if self._abandoned.is_set():
                 return
             if packet.stream.index != stream.index:
@@ -229,8 +246,7 @@ class Session:
             if packet.size == 0:
                 return
             buffered = self._clock.monotonic_s() - asked_s < BUFFERED_READ_S
-            video = cast("av.Packet[av.VideoStream]", packet)
-            yield Arrived(video, self._clock.wall_ns(), camera_time_of(video)), buffered
+            yield Arrived(packet, self._clock.wall_ns(), camera_time_of(packet)), buffered
             asked_s = self._clock.monotonic_s()
 
     def _read_file(self, container: av.container.InputContainer, stream: av.VideoStream) -> Ended:
@@ -238,10 +254,10 @@ class Session:
         pacer = Pacer(self._monotonic_ns())
         while True:
             delivered = 0
-            for packet in container.demux(stream):
+            for packet in demuxed(container, stream):
                 if packet.size == 0:
                     continue
-                due_ns = pacer.due_ns(packet)
+                due_ns = pacer.due_ns(time_of(packet), _length_ns(packet))
                 if self._pace:
                     self._sleep_until(due_ns, pacer)
                 if not self._put(Arrived(packet, due_ns + self._clock.wall_ns() - self._monotonic_ns())):
@@ -265,37 +281,6 @@ class Session:
             if left_ns <= 0:
                 return
             time.sleep(min(left_ns / NS_PER_S, _LOOK_S))
-
-
-class Pacer:
-    """When each packet of a file is due; a file that starts again goes on where it ended.  Pure."""
-
-    def __init__(self, start_ns: int) -> None:
-        self._zero_ns = start_ns
-        self._first_ns: int | None = None
-        self._end_ns = start_ns
-        self._last_ns = start_ns
-
-    def due_ns(self, packet: av.Packet[av.VideoStream]) -> int:
-        """When a live source would have sent this packet, by the clock of the start."""
-        time_ns = time_of(packet)
-        if time_ns is None:
-            return self._last_ns
-        if self._first_ns is None:
-            self._first_ns = time_ns
-        due_ns = self._zero_ns + time_ns - self._first_ns
-        self._end_ns = max(self._end_ns, due_ns + _length_ns(packet))
-        self._last_ns = due_ns
-        return due_ns
-
-    def again(self) -> None:
-        """The file starts again."""
-        self._zero_ns, self._first_ns = self._end_ns, None
-
-    def late(self, by_ns: int) -> None:
-        """The reader cannot keep the pace: all that follows is due later."""
-        self._zero_ns += by_ns
-        self._end_ns += by_ns
 
 
 def file_path(url: str) -> str:
