@@ -31,11 +31,13 @@ from nodeagent.inference.description import InputDescription, ModelDescription, 
 from nodeagent.infra.bus.rabbitmq_layout import Layout, Queue, layout
 from nodeagent.infra.bus.topology import Node
 from nodeagent.infra.gaps import GapReason
+from nodeagent.infra.settings.endpoint import TokenSettings
 from nodeagent.infra.settings.sections import Settings
 
 DOCS = Path(__file__).resolve().parent
 #: Tables whose heading is not their place in the settings.
 NESTED: tuple[tuple[str, type[BaseModel], str], ...] = (
+    ("[[endpoint.tokens]]", TokenSettings, ""),
     ("[[cameras]]", CameraSpec, ""),
     ("cameras.record, cameras.analyse", StreamSpec, ""),
     ("[[cameras.rules]], every kind", RuleBase, ""),
@@ -62,12 +64,12 @@ One TOML file, by default `/etc/nodeagent/nodeagent.toml`; another is named by `
   secrets hidden.
 - An unknown key is a fault: it is a spelling mistake. Numbers stand without quotes.
 - Relative paths are relative to the file.
-- Names (`node_id`, `camera_id`, `rule_id`, a model's or target's `name`) are letters, digits, `_`, `.` and `-`, a
+- Names (`node_id`, `camera_id`, `rule_id`, a model's, target's or token's `name`) are letters, digits, `_`, `.` and `-`, a
   letter or digit first, at most 63.
 - Coordinates are fractions of the picture, `[x, y]`, x to the right, y down, both in [0, 1].
 - A running agent reads the file again at `systemctl reload nodeagent` (HUP). Cameras, streams and rules that
   changed are taken over; all else in the file needs a restart. A faulty file changes nothing.
-- Secrets (`url`, `secret`) never appear in logs, status or messages. Keep the file readable for
+- Secrets (`url`, `secret`, `token`) never appear in logs, status or messages. Keep the file readable for
   the agent's user only, as [operations.md](operations.md) installs it.
 """
 

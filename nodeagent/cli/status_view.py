@@ -26,6 +26,7 @@ _RATE_COUNTER = {
     Kind.INFERENCE: "samples",
     Kind.JUDGE: "samples",
     Kind.ALARM: "received",
+    Kind.ENDPOINT: "requests",
 }
 #: Counters worth a glance, per kind, with the words around them.
 _NOTES: dict[Kind, tuple[tuple[str, str], ...]] = {
@@ -38,6 +39,7 @@ _NOTES: dict[Kind, tuple[tuple[str, str], ...]] = {
         ("push_failures", "failed tries"),
         ("partial", "partial"),
     ),
+    Kind.ENDPOINT: (("requests", "requests"), ("refused", "refused"), ("limited", "put off"), ("failed", "failed")),
     Kind.STORAGE: (("clips", "clips"), ("deleted", "deleted")),
     Kind.REDIS: (("keys", "keys"),),
 }

@@ -34,6 +34,7 @@ class Kind(StrEnum):
     INFERENCE = "inference"
     JUDGE = "judge"
     ALARM = "alarm"
+    ENDPOINT = "endpoint"
 
 
 #: Gauges of who consumes a queue: messages in its dead-letter queue, and since when (UTC ns) there are some.
@@ -85,6 +86,7 @@ COUNTERS: dict[Kind, tuple[str, ...]] = {
         "lag_ms",
         *_ASIDE,
     ),
+    Kind.ENDPOINT: ("requests", "bytes", "refused", "limited", "failed", "transfers"),
 }
 
 

@@ -36,6 +36,7 @@ class State(StrEnum):
     REDIS_DOWN = "redis_down"
     DATABASE_DOWN = "database_down"
     PUSH_FAILING = "push_failing"
+    LISTEN_FAILED = "listen_failed"
     # Models.
     LOADING_MODEL = "loading_model"
     BAD_MODEL = "bad_model"
@@ -89,6 +90,9 @@ MEANING: dict[State, Meaning] = {
         True, "the database does not answer: alarms wait in their queue; check [database] url"
     ),
     State.PUSH_FAILING: Meaning(True, "the push target refuses or does not answer: check [[push]] url and its server"),
+    State.LISTEN_FAILED: Meaning(
+        True, "the clip endpoint cannot listen, see the detail: correct [endpoint], or stop who has the port"
+    ),
     State.LOADING_MODEL: Meaning(False),
     State.BAD_MODEL: Meaning(True, "the model cannot serve: see the detail, correct the model's TOML or file"),
     State.ANALYSIS_FAILING: Meaning(

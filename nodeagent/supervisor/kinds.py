@@ -23,12 +23,14 @@ class KindRow:
         hang_limit_s: silence that is allowed from then on.
         drain_share: share of `node.stop_timeout_s` after whose end this kind is killed in a drain; kinds with a
             smaller share stop first.
+        preload: whether the fork server loads it before its first fork.  What it imports is then in all children.
     """
 
     worker: str
     start_limit_s: float
     hang_limit_s: float
     drain_share: float
+    preload: bool = True
 
 
 #: Beats come every second; ten missed ones are no slow disk any more.  Captures are cheap to start again and lose video
@@ -41,4 +43,6 @@ KINDS: Final[Mapping[Kind, KindRow]] = {
     Kind.INFERENCE: KindRow("nodeagent.inference.worker:main", 60.0, 20.0, 0.55),
     Kind.JUDGE: KindRow("nodeagent.judge.worker:main", 30.0, 15.0, 0.7),
     Kind.ALARM: KindRow("nodeagent.alarm.worker:main", 60.0, 30.0, 0.85),
+    # Its web server is loaded by its own process: hundreds of captures need not carry it.
+    Kind.ENDPOINT: KindRow("nodeagent.capture.endpoint.worker:main", 30.0, 15.0, 0.9, preload=False),
 }

@@ -33,7 +33,7 @@ LIBRARIES: Final = (
 
 def _load() -> dict[str, str]:
     failed = {}
-    for name in (*LIBRARIES, *(row.worker.partition(":")[0] for row in KINDS.values())):
+    for name in (*LIBRARIES, *(row.worker.partition(":")[0] for row in KINDS.values() if row.preload)):
         try:
             importlib.import_module(name)
         except Exception as exc:  # whatever it raises: the others are still wanted

@@ -46,6 +46,8 @@ def full_roster(settings: Settings, cameras: Iterable[CameraSpec]) -> Roster:
     wants += [Want(Kind.JUDGE, str(i)) for i in range(settings.judge.shards)]
     wants += [Want(Kind.ALARM, str(i)) for i in range(settings.alarm.workers)]
     wants += [Want(Kind.INFERENCE, str(i)) for i in range(settings.inference.workers)]
+    if settings.endpoint is not None:
+        wants.append(Want(Kind.ENDPOINT, ""))
     wants += [Want(Kind.CAPTURE, camera.camera_id, camera.capture_part) for camera in cameras]
     return {want.name: want for want in wants}
 

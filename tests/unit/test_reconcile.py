@@ -131,6 +131,12 @@ def test_the_roster_names_every_child_redis_first() -> None:
     assert names == ["redis", "storage", "judge:0", "judge:1", "alarm:0", "inference:0", "capture:gate"]
 
 
+def test_clips_are_served_only_where_it_was_asked_for() -> None:
+    endpoint = {"listen": "127.0.0.1:8440", "tokens": [{"name": "nodes", "token": "t" * 32}]}
+    assert "endpoint" in full_roster(Settings.model_validate({"endpoint": endpoint}), [])
+    assert "endpoint" not in full_roster(Settings(), [])
+
+
 def test_an_outside_redis_is_not_supervised() -> None:
     settings = Settings(redis=RedisSettings.model_validate({"url": "redis://127.0.0.1/0"}))
     assert "redis" not in full_roster(settings, [])
@@ -152,8 +158,8 @@ def test_a_drain_stops_captures_first_and_redis_last() -> None:
         order.append(gone)
         alive -= gone
         now_s += 0.1
-    stages = (Kind.CAPTURE, Kind.INFERENCE, Kind.JUDGE, Kind.ALARM, Kind.STORAGE, Kind.REDIS)
-    assert order == [{kind} for kind in stages]
+    first = [{kind} for kind in (Kind.CAPTURE, Kind.INFERENCE, Kind.JUDGE, Kind.ALARM)]
+    assert order == [*first, {Kind.STORAGE, Kind.ENDPOINT}, {Kind.REDIS}]
 
 
 def test_a_stage_that_does_not_stop_holds_the_next_one_up_only_until_its_share_is_over() -> None:

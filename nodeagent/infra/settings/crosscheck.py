@@ -19,6 +19,7 @@ _UNIQUE = (
     ("push", "name"),
     ("pool", "path"),
     ("retention", "name"),
+    ("peers", "node_id"),
 )
 
 
@@ -32,7 +33,7 @@ def cross_faults(doc: dict[str, Any]) -> list[Fault]:
         faults += _twice(f"cameras[{i}].rules", "rule_id", rules)
         for j, rule in rules:
             faults += _twice(f"cameras[{i}].rules[{j}].zones", "name", _tables(rule.get("zones")))
-    return faults + list(_limits(doc))
+    return faults + list(_endpoint(doc)) + list(_limits(doc))
 
 
 def _tables(value: Any) -> list[tuple[int, dict[str, Any]]]:
@@ -59,6 +60,16 @@ def _models(doc: dict[str, Any]) -> Iterator[Fault]:
             yield Fault(
                 f"cameras[{i}].model", f"expected one of {sorted(known)}, the names under [[models]]", repr(name)
             )
+
+
+def _endpoint(doc: dict[str, Any]) -> Iterator[Fault]:
+    endpoint = doc.get("endpoint")
+    if not isinstance(endpoint, dict):
+        return
+    yield from _twice("endpoint.tokens", "name", _tables(endpoint.get("tokens")))
+    for given, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
+        if given in endpoint and other not in endpoint:
+            yield Fault(f"endpoint.{other}", f"required with {given}, but missing")
 
 
 def _classes(doc: dict[str, Any]) -> Iterator[Fault]:

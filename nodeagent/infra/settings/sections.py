@@ -16,6 +16,7 @@ from pydantic import Field, SecretStr, field_validator
 from nodeagent.contract.camera import CameraSpec
 from nodeagent.contract.ids import FrozenStrict, ModelName, NodeId, Number, Whole
 from nodeagent.contract.url import check_url
+from nodeagent.infra.settings.endpoint import EndpointSettings, PeerSettings
 
 GIB = 1024**3
 #: Words in the names of queues that all nodes share, such as `clips.spill` and `clips.retry.5` (`infra.bus`).
@@ -251,6 +252,8 @@ class Settings(FrozenStrict):
     judge: JudgeSettings = JudgeSettings()
     alarm: AlarmSettings = AlarmSettings()
     push: tuple[PushSettings, ...] = ()
+    endpoint: EndpointSettings | None = None
+    peers: tuple[PeerSettings, ...] = ()
     log: LogSettings = LogSettings()
     cameras: tuple[CameraSpec, ...] = ()
 

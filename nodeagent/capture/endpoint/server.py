@@ -1,0 +1,97 @@
+"""The web server, in a thread of its own, so that the worker's loop beats and drains as any other worker's does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+
+import uvicorn
+
+from nodeagent.capture.endpoint.gate import Gate
+from nodeagent.infra.clock import Clock
+from nodeagent.infra.settings.endpoint import EndpointSettings
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two signs of life of the event loop.
+PULSE_S = 0.5
+#: Connections at a time; further ones are told that the server is busy.
+CONNECTIONS_MAX = 512
+
+
+class Server:
+    """Serves one socket.
+
+    Attributes:
+        alive_s: monotonic time at which the event loop last ran.
+        failed: it ended by an error.
+    """
+
+    def __init__(self, app: Gate, settings: EndpointSettings, drain_s: int, clock: Clock) -> None:
+        """`drain_s`: seconds that running requests have after `stop`."""
+        # What it would log is logged by the gate, without anything that may be a secret.
+        logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                log_level="critical",
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                loop="asyncio",
+                http="h11",
+                proxy_headers=False,
+                server_header=False,
+                limit_concurrency=CONNECTIONS_MAX,
+                timeout_graceful_shutdown=drain_s,
+                ssl_certfile=settings.tls_cert,
+                ssl_keyfile=settings.tls_key,
+            )
+        )
+        self._clock = clock
+        self._thread: threading.Thread | None = None
+        self.alive_s = clock.monotonic_s()
+        self.failed = False
+
+    def start(self, listening: socket.socket) -> None:
+        """Serve from now on; the socket is the server's."""
+        # A daemon: a request that hangs in a dead disk must not keep the process.
+        self._thread = threading.Thread(target=self._run, args=(listening,), name="server", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take no more requests, and end when the running ones are done or their time is over."""
+        self._server.should_exit = True
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for its end, so long at most."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    @property
+    def running(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def _run(self, listening: socket.socket) -> None:
+        try:
+            asyncio.run(self._serve(listening))
+        except Exception:
+            # The worker ends and is started again.
+            log.exception("clip endpoint failed", extra={"event": "endpoint_failed"})
+            self.failed = True
+
+    async def _serve(self, listening: socket.socket) -> None:
+        pulse = asyncio.ensure_future(self._pulse())
+        try:
+            await self._server.serve([listening])
+        finally:
+            pulse.cancel()
+
+    async def _pulse(self) -> None:
+        while True:
+            self.alive_s = self._clock.monotonic_s()
+            await asyncio.sleep(PULSE_S)

@@ -1,0 +1,127 @@
+"""The process that serves this node's clips to other nodes and to players."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import ssl
+
+from nodeagent.capture.endpoint.app import make_app, make_parts
+from nodeagent.capture.endpoint.gate import Tally
+from nodeagent.capture.endpoint.parts import Parts
+from nodeagent.capture.endpoint.server import Server
+from nodeagent.contract.errors import ConfigError, Fault
+from nodeagent.contract.states import State
+from nodeagent.infra.settings.endpoint import EndpointSettings
+from nodeagent.infra.wanted import WantedFile
+from nodeagent.infra.worker import EXIT_FAILED, EXIT_OK, WorkerContext
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at the server, and so between two beats.
+LOOK_S = 0.5
+#: Seconds without a sign of life of the event loop after which the beat stops.
+STUCK_S = 5.0
+#: First and longest wait before the next try to listen, seconds: whoever has the port may be about to leave.
+LISTEN_FIRST_S, LISTEN_MOST_S = 1.0, 30.0
+#: Share of `node.stop_timeout_s` for running requests after TERM.
+DRAIN_SHARE = 0.25
+#: Least right to a processor, as `nice` counts: recording and analysis come first.
+NICENESS = 10
+#: Connections that wait to be taken.
+BACKLOG = 128
+
+
+def main(ctx: WorkerContext, _arg: str) -> int:
+    """Serve until told to stop.
+
+    Raises:
+        ConfigError: the certificate cannot be used.
+    """
+    endpoint = ctx.settings.endpoint
+    if endpoint is None:
+        return EXIT_OK
+    try:
+        check_certificate(endpoint)
+    except ConfigError as exc:
+        ctx.cell.state(State.LISTEN_FAILED, str(exc))
+        raise
+    os.nice(NICENESS)
+    ctx.cell.ready()
+    listening = _listen(ctx, endpoint)
+    if listening is None:
+        return EXIT_OK
+    tally = Tally()
+    parts = make_parts(ctx.settings, endpoint, WantedFile(ctx.wanted_path), ctx.clock)
+    drain_s = max(1, round(ctx.settings.node.stop_timeout_s * DRAIN_SHARE))
+    server = Server(make_app(parts, endpoint.requests_per_s, tally), endpoint, drain_s, ctx.clock)
+    server.start(listening)
+    ctx.cell.state(State.RUNNING)
+    log.info("serving clips on %s", endpoint.listen, extra={"event": "endpoint_up"})
+    return _serve(ctx, server, parts, tally)
+
+
+def _serve(ctx: WorkerContext, server: Server, parts: Parts, tally: Tally) -> int:
+    while server.running:
+        if ctx.clock.monotonic_s() - server.alive_s < STUCK_S:
+            ctx.cell.beat()
+        _count(ctx, parts, tally)
+        if ctx.stop.wait(LOOK_S):
+            ctx.cell.state(State.DRAINING)
+            server.stop()
+            # Asked to stop, `wait` does not wait any more.
+            server.join(LOOK_S)
+    _count(ctx, parts, tally)
+    return EXIT_OK if ctx.stop.requested and not server.failed else EXIT_FAILED
+
+
+def _count(ctx: WorkerContext, parts: Parts, tally: Tally) -> None:
+    for name, count in tally.drain().items():
+        ctx.cell.add(name, count)
+    ctx.cell.set("transfers", parts.transfers.running)
+
+
+def check_certificate(endpoint: EndpointSettings) -> None:
+    """Look whether the certificate can be used.
+
+    Raises:
+        ConfigError: it cannot; names the field.
+    """
+    if endpoint.tls_cert is None:
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # No password is asked for: there is nobody to give it.
+        context.load_cert_chain(endpoint.tls_cert, endpoint.tls_key, password="")
+    except (OSError, ValueError) as exc:
+        why = f"the certificate and its key cannot be used: {getattr(exc, 'strerror', None) or exc}"
+        raise ConfigError([Fault("endpoint.tls_cert", why, repr(str(endpoint.tls_cert)))]) from None
+
+
+def _listen(ctx: WorkerContext, endpoint: EndpointSettings) -> socket.socket | None:
+    """Take the port, as long as that takes; None when told to stop meanwhile."""
+    wait_s = LISTEN_FIRST_S
+    while not ctx.stop.requested:
+        try:
+            return _socket(*endpoint.address)
+        except OSError as exc:
+            why = f"{endpoint.listen}: {exc.strerror or exc}"
+        if ctx.cell.current_state is not State.LISTEN_FAILED:
+            log.error("clip endpoint cannot listen on %s", why, extra={"event": "listen_failed"})
+        ctx.cell.state(State.LISTEN_FAILED, why)
+        next_s = ctx.clock.monotonic_s() + wait_s
+        while ctx.clock.monotonic_s() < next_s and not ctx.stop.wait(LOOK_S):
+            ctx.cell.beat()
+        wait_s = min(2 * wait_s, LISTEN_MOST_S)
+    return None
+
+
+def _socket(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        OSError: the port is taken, or the address is none of this machine.
+    """
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    return socket.create_server(address[:2], family=family, backlog=BACKLOG)
