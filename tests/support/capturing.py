@@ -135,6 +135,10 @@ class CaptureProcess:
     loop: bool = False
     stall_timeout_s: float = 2.0
     sample_fps: float = 5.0
+    sample_mode: SampleMode = "frames"
+    #: The sub-stream, if there is one.
+    analyse: str = ""
+    clip_s: float = 5.0
 
     def __post_init__(self) -> None:
         self.config = self.folder / "agent.toml"
@@ -142,7 +146,7 @@ class CaptureProcess:
             f'[node]\nnode_id = "{NODE}"\nstate_dir = "{self.folder / "state"}"\n'
             f'[redis]\nurl = "{self.redis_url}"\n'
             f"[capture]\nstall_timeout_s = {self.stall_timeout_s}\nreconnect_min_s = 0.2\nreconnect_max_s = 1.0\n"
-            + (f'[[pool]]\npath = "{self.pool}"\nreserve_gb = 0\n' if self.pool else "")
+            f"clip_s = {self.clip_s}\n" + (f'[[pool]]\npath = "{self.pool}"\nreserve_gb = 0\n' if self.pool else "")
         )
         self.settings = load_settings(self.config)
         self.state_dir = self.settings.node.state_dir
@@ -160,7 +164,12 @@ class CaptureProcess:
     def set_source(self, url: str) -> None:
         """Write the wanted set with this source."""
         spec = CameraSpec(
-            camera_id=CAMERA, record=StreamSpec(url=url, loop=self.loop), sample_fps=self.sample_fps, sample_width=160
+            camera_id=CAMERA,
+            record=StreamSpec(url=url, loop=self.loop),
+            analyse=StreamSpec(url=self.analyse, loop=self.loop) if self.analyse else None,
+            sample_fps=self.sample_fps,
+            sample_mode=self.sample_mode,
+            sample_width=160,
         )
         write_wanted(self.state_dir / "wanted.json", Wanted(1, (spec,)))
 
@@ -205,6 +214,12 @@ class CaptureProcess:
     def state(self) -> State:
         """What it shows."""
         return self.cell.current_state
+
+    @property
+    def detail(self) -> str:
+        """What it says of its state."""
+        row = self.cell.row(0)
+        return row.detail if row is not None else ""
 
     def count(self, name: str) -> int:
         """One of its counters."""
