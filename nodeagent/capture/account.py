@@ -28,6 +28,10 @@ class Account(Protocol):
         """A clip ended."""
         ...
 
+    def lost(self, from_ns: int, to_ns: int, reason: GapReason, detail: str) -> None:
+        """Time that was told as recorded is not."""
+        ...
+
     def tick(self, now_ns: int) -> None:
         """Called every second or so while nothing is recorded."""
         ...
@@ -48,6 +52,9 @@ class Unkept:
     def end(self, end_ns: int) -> None:
         """The next clip begins after this."""
         self.accounted_ns = max(self.accounted_ns, end_ns)
+
+    def lost(self, from_ns: int, to_ns: int, reason: GapReason, detail: str) -> None:
+        """Not told."""
 
     def tick(self, now_ns: int) -> None:
         """Not told."""

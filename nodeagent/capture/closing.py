@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
+from nodeagent.capture.disk_writer import STALL_S, DiskStalled, Hands
 from nodeagent.capture.journal import Closed, Journal
 from nodeagent.contract.clip import ClipId, clip_file_name, part_file_name
 from nodeagent.infra.files import rename_durably
@@ -37,10 +39,12 @@ class Closer:
     Attributes:
         journal: the camera's journal.
         trouble: why clips wait, if some do.
+        hands: the threads that write to the pool's disks.
     """
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
+        self.hands = Hands()
         self.trouble = ""
         self._waiting: deque[Closed] = deque()
 
@@ -78,13 +82,24 @@ class Closer:
                 self._say(f"state folder: {exc.strerror}; {len(self._waiting)} clips wait to be closed")
                 return
             self._waiting.popleft()
-            try:
-                give_final_name(closed)
-            except OSError as exc:
-                # Its record is safe: the next start does it.
-                log.warning("clip %s: %s", closed.task.clip_id, exc.strerror, extra={"event": "clip_not_renamed"})
+            self.on_disk(closed.folder, closed.task.clip_id, lambda closed=closed: give_final_name(closed))  # type: ignore[misc]
         if not self._waiting:
             self._say("")
+
+    def on_disk(self, folder: Path, clip: ClipId, rename: Callable[[], object]) -> None:
+        """Have the thread of this folder's disk give a clip its name, and wait no longer than a stall lasts.
+
+        Refused or late, the clip is safe: the journal has it, or the next start repairs it.
+        """
+        hand = self.hands.holding(folder)
+        try:
+            if hand is None:
+                rename()
+            else:
+                hand.ask(rename).result(STALL_S)
+        except (OSError, DiskStalled) as exc:
+            why = exc.strerror if isinstance(exc, OSError) else exc
+            log.warning("clip %s: %s", clip, why, extra={"event": "clip_not_renamed"})
 
     def _record(self, closed: Closed) -> None:
         journal, task = self.journal, closed.task
@@ -115,11 +130,12 @@ def give_final_name(closed: Closed) -> bool:
 
 
 def give_unannounced_name(part: Path, clip: ClipId, duration_ns: int) -> None:
-    """Close a clip that nobody is told of: its name is all.  Killed before, or refused, the next start repairs it."""
-    try:
-        rename_durably(part, part.with_name(clip_file_name(clip, duration_ns)))
-    except OSError as exc:
-        log.warning("clip %s: %s", clip, exc.strerror, extra={"event": "clip_not_renamed"})
+    """Close a clip that nobody is told of: its name is all.  Killed before, or refused, the next start repairs it.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    rename_durably(part, part.with_name(clip_file_name(clip, duration_ns)))
 
 
 def finish_renames(journal: Journal) -> None:

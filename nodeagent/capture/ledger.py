@@ -70,6 +70,10 @@ class Ledger:
         self.accounted_ns = max(self.accounted_ns, end_ns)
         self._flush()
 
+    def lost(self, from_ns: int, to_ns: int, reason: GapReason, detail: str) -> None:
+        """Time that was told as recorded is not: its clip could not be completed."""
+        self.write(from_ns, to_ns, reason, detail)
+
     def tick(self, now_ns: int) -> None:
         """While nothing is recorded: write the gap so far, if it is long enough."""
         to_ns = now_ns - PIECE_LAG_NS

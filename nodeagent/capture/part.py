@@ -2,6 +2,9 @@
 
 `empty_moov+default_base_moof`, a fragment every half second, flushed: readable while it grows, loses about half a
 second on kill -9, plays in a browser as it is.  The file is `*.part.mp4` until `capture.closing` renames it.
+
+FFmpeg makes the bytes in memory and a disk's thread writes them (`disk_writer`), so nothing here waits for a disk.  The
+bytes are kept until the file is synced: when its disk refuses or stalls, the whole clip moves to another one.
 """
 
 from __future__ import annotations
@@ -15,9 +18,10 @@ from typing import TypeAlias
 
 import av
 
-from nodeagent.capture.fragments import wholeness
+from nodeagent.capture.disk_writer import STALL_S, Copy, DiskStalled, Job
+from nodeagent.capture.places import Place
 from nodeagent.contract.clip import ClipId, part_file_name
-from nodeagent.contract.errors import BadMedia
+from nodeagent.contract.errors import BadMedia, StorageUnavailable
 from nodeagent.infra.storage import StorageFull
 from nodeagent.infra.video import CLIP_TICKS_PER_S, ns_of, ticks_of
 
@@ -25,18 +29,39 @@ from nodeagent.infra.video import CLIP_TICKS_PER_S, ns_of, ticks_of
 FRAGMENT_US = 500_000
 _OPTIONS = {"movflags": "empty_moov+default_base_moof", "frag_duration": str(FRAGMENT_US), "flush_packets": "1"}
 _TIME_BASE = Fraction(1, CLIP_TICKS_PER_S)
-#: FFmpeg's errors that the disk caused; all others come from the stream.
-_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT, errno.ENOENT, errno.EACCES, errno.EFBIG})
+#: FFmpeg hands over at most so many bytes at once: a fragment of 4 Mbit/s, so that most cost one call.
+CHUNK_BYTES = 1 << 18
+#: A clip is kept in memory up to this size, bytes: 15 s of 16 Mbit/s.  A longer one cannot move any more, and is lost
+#: from its disk's last whole fragment on.
+KEPT_MOST_BYTES = 32 << 20
 
 Packet: TypeAlias = "av.Packet[av.VideoStream]"
 
 
-def translated(exc: Exception, path: Path) -> StorageFull | BadMedia:
-    """The error of a write, named for what to do about it."""
-    number = getattr(exc, "errno", None)
-    if isinstance(exc, OSError) or number in _DISK_ERRORS:
-        return StorageFull(f"full: {path.parent}: {os.strerror(number) if number else exc}")
-    return BadMedia(f"packets do not fit into a clip: {getattr(exc, 'strerror', None) or type(exc).__name__}")
+class _Kept:
+    """What FFmpeg has made of the clip so far; the file object that it writes to."""
+
+    def __init__(self) -> None:
+        self.chunks: list[bytes] = []
+        self.size = 0
+        self.copy: Copy | None = None
+        self.whole = True
+
+    def write(self, chunk: bytes) -> int:
+        """Take what comes next; called by FFmpeg."""
+        if self.copy is not None:
+            self.copy.write(chunk)
+        self.size += len(chunk)
+        if self.whole:
+            self.chunks.append(chunk)
+            if self.size > KEPT_MOST_BYTES:
+                self.forget()
+        return len(chunk)
+
+    def forget(self) -> None:
+        """Keep nothing any more."""
+        self.whole = False
+        self.chunks.clear()
 
 
 class Part:
@@ -44,33 +69,67 @@ class Part:
 
     Attributes:
         clip: its identity.
-        path: the file.
+        place: where it is written now.
         last_ns: capture time of its latest frame.
+        tried: disks that it was given to.
+        accounted: whether the time before it is told; for the recorder.
     """
 
-    def __init__(self, folder: Path, clip: ClipId, template: av.VideoStream) -> None:
-        """Make the file with the stream's parameters.
+    def __init__(self, place: Place, clip: ClipId, template: av.VideoStream) -> None:
+        """Begin with the stream's parameters.
 
         Raises:
-            StorageFull: the disk refused.
             BadMedia: MP4 cannot carry this stream.
         """
         self.clip = clip
-        self.path = folder / part_file_name(clip)
+        self.place = place
         self.last_ns = clip.start_ns
+        self.tried = {place.hand.disk}
+        self.accounted = False
         self._last_dts = -1
+        self._head_bytes = 0
+        self._ending: Job[None] | None = None
+        self._kept = _Kept()
         try:
-            self._out = av.open(str(self.path), "w", format="mp4", options=_OPTIONS)
-            self._stream = self._out.add_stream_from_template(template)
+            self._out = av.open(self._kept, "w", format="mp4", options=_OPTIONS, buffer_size=CHUNK_BYTES)
+            # Opaque: the stream's parameters are copied, so no encoder of its codec is needed.
+            self._stream = self._out.add_stream_from_template(template, opaque=True)
             self._stream.time_base = _TIME_BASE
         except (av.FFmpegError, OSError, ValueError) as exc:
-            self.path.unlink(missing_ok=True)
-            raise translated(exc, self.path) from exc
+            raise BadMedia(_unfit(exc)) from exc
+        self._copy = self._kept.copy = Copy(place.hand, place.folder / part_file_name(clip))
 
-    def abandon(self) -> None:
-        """Let go of the file after an error; what was flushed stays in it."""
-        with contextlib.suppress(av.FFmpegError, OSError, ValueError):
-            self._out.close()
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._copy.path
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether the disk has taken some of its pictures."""
+        return self._copy.written > self._head_bytes > 0
+
+    @property
+    def done(self) -> bool:
+        """Whether the file is complete and synced."""
+        return self._copy.synced
+
+    @property
+    def trouble(self) -> StorageUnavailable | None:
+        """Why its disk does not take it, if so: it refuses (`StorageFull`) or does not answer (`DiskStalled`)."""
+        if self._copy.synced:
+            return None
+        if (error := self._copy.error) is not None:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            return StorageFull(f"{'full' if error.errno == errno.ENOSPC else 'refused'}: {self.path.parent}: {reason}")
+        if self.place.hand.stalls:
+            return DiskStalled(f"stalls: {self.path.parent}: no answer for more than {STALL_S:.0f} s")
+        return None
+
+    @property
+    def can_move(self) -> bool:
+        """Whether all of it is still in memory."""
+        return self._kept.whole
 
     def write(self, packet: Packet, time_ns: int) -> int | None:
         """Append one packet; return its capture time, rounded to the clip's ticks and never before its decoding time.
@@ -78,7 +137,6 @@ class Part:
         None when it was left out: a frame that is shown before the clip's first one refers to the clip before.
 
         Raises:
-            StorageFull: the disk refused.
             BadMedia: the packet cannot be in a clip.
         """
         ticks = ticks_of(time_ns - self.clip.start_ns)
@@ -96,27 +154,69 @@ class Part:
         try:
             self._out.mux_one(packet)
         except (av.FFmpegError, OSError, ValueError) as exc:
-            raise translated(exc, self.path) from exc
+            raise BadMedia(_unfit(exc)) from exc
+        if not self._head_bytes:
+            # The first packet makes FFmpeg write the file's head, and no fragment yet.
+            self._head_bytes = self._kept.size
         exact_ns = self.clip.start_ns + ns_of(pts)
         self.last_ns = max(self.last_ns, exact_ns)
         return exact_ns
 
-    def finish(self) -> int:
-        """Write what is buffered and sync; return the size in bytes.
+    def finish(self) -> None:
+        """No packet comes any more: have the rest written and synced; `done` tells when it is.
 
         Raises:
-            StorageFull: the disk refused; what was flushed is in the file.
+            BadMedia: FFmpeg cannot end it.
         """
         try:
             self._out.close()
-            if not wholeness(self.path).finished:
-                # FFmpeg does not always tell that its last write failed.
-                raise StorageFull(f"full: {self.path.parent}: the end of {self.path.name} could not be written")
-            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-                return os.fstat(fd).st_size
-            finally:
-                os.close(fd)
-        except (av.FFmpegError, OSError) as exc:
-            raise translated(exc, self.path) from exc
+        except (av.FFmpegError, OSError, ValueError) as exc:
+            raise BadMedia(_unfit(exc)) from exc
+        self._ending = self._copy.sync()
+
+    def wait(self, timeout_s: float) -> None:
+        """Give the disk of a finished clip this time."""
+        if self._ending is not None:
+            with contextlib.suppress(DiskStalled):
+                self._ending.result(timeout_s)
+
+    def move(self, place: Place) -> None:
+        """Write all of it again, at another place, and go on there; the old file is removed as soon as its disk lets.
+
+        Killed meanwhile there are two files of one clip: the next start takes the longer one.
+        """
+        self._copy.drop()
+        self.place = place
+        self.tried.add(place.hand.disk)
+        self._copy = self._kept.copy = Copy(place.hand, place.folder / part_file_name(self.clip))
+        for chunk in self._kept.chunks:
+            self._copy.write(chunk)
+        if self._ending is not None:
+            self._ending = self._copy.sync()
+
+    def leave(self) -> None:
+        """Let go of the file after an error; what was written stays in it.
+
+        Raises:
+            DiskStalled: the disk does not answer; the file is removed when it does.
+        """
+        self._end()
+        try:
+            self._copy.leave().result(STALL_S)
+        except DiskStalled:
+            self._copy.drop()
+            raise
+
+    def drop(self) -> None:
+        """Let go of the clip: its file is removed as soon as its disk lets."""
+        self._end()
+        self._copy.drop()
+
+    def _end(self) -> None:
+        self._kept.forget()
+        with contextlib.suppress(av.FFmpegError, OSError, ValueError):
+            self._out.close()
+
+
+def _unfit(exc: Exception) -> str:
+    return f"packets do not fit into a clip: {getattr(exc, 'strerror', None) or type(exc).__name__}"

@@ -9,14 +9,17 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 
 import av
 
 from nodeagent.capture.account import Account
 from nodeagent.capture.closing import Closer, give_unannounced_name
 from nodeagent.capture.journal import Closed
+from nodeagent.capture.landing import Ended, Landing
 from nodeagent.capture.parameter_sets import Template
 from nodeagent.capture.part import Part
+from nodeagent.capture.places import Places
 from nodeagent.capture.recovery import LeftPart, Plan, salvage
 from nodeagent.capture.samples import ClipSamples, Samples
 from nodeagent.capture.segmenter import Segmenter
@@ -39,6 +42,11 @@ PAUSE_NS = 2 * NS_PER_S
 PROVEN_NS = NS_PER_S
 #: A stream without a key frame for this long is a fault to be told, ns: its clip is not closed, so nothing is analysed.
 KEYLESS_NS = 60 * NS_PER_S
+
+#: How long the end of the process waits for its disks, seconds: two stalls and a move.
+LAND_S = 8.0
+#: Between two looks at a disk that is waited for, seconds.
+LOOK_S = 0.1
 
 Problem = tuple[State, str]
 
@@ -91,7 +99,8 @@ class Recorder:
         self._segmenter = Segmenter(camera.clip_ns)
         self._template: Template | None = None
         self._part: Part | None = None
-        self._proven = False
+        places = Places(books.storage.pools, books.closer.hands, clock)
+        self._landing = Landing(places, stream, clock)
         self.samples = samples
         self.ahead_ns: int | None = None
         self.epoch = epoch
@@ -148,6 +157,7 @@ class Recorder:
         Raises:
             Fenced: a newer owner writes this camera's ring.
         """
+        self._settle()
         packet = arrived.packet
         key = packet.is_keyframe
         template = self._template
@@ -168,16 +178,15 @@ class Recorder:
         size, key = packet.size, packet.is_keyframe
         try:
             exact_ns = part.write(packet, time_ns)
-        except StorageUnavailable as exc:
-            self._lose(part, (State.STORAGE_FULL, str(exc)))
-            return
         except BadMedia as exc:
             self.counts["decode_errors"] += 1
             if key:
-                self._lose(part, (State.BAD_STREAM, str(exc)))
+                self._lose_open(part, (State.BAD_STREAM, str(exc)))
+            return
+        if not self._is_safe(part):
             return
         self.counts["bytes"] += size
-        if part.last_ns - part.clip.start_ns >= PROVEN_NS:
+        if part.last_ns - part.clip.start_ns >= PROVEN_NS and part.on_disk:
             self._prove(part)
         if exact_ns is not None and self.samples is not None:
             self.samples.feed(packet, exact_ns)
@@ -196,31 +205,40 @@ class Recorder:
             self._set_problem(State.BAD_STREAM, "the stream does not tell its picture's size")
             return
         try:
-            folder = self._books.storage.folder_for(clip.camera_id, start_ns, self._stream)
-            self._part = Part(folder, clip, stream)
+            self._part = self._landing.begin(clip, stream)
         except StorageMissing as exc:
             self._set_problem(State.STORAGE_MISSING, str(exc))
             return
-        except (StorageUnavailable, OSError) as exc:
+        except StorageUnavailable as exc:
             self._set_problem(State.STORAGE_FULL, str(exc))
             return
         except BadMedia as exc:
             self._set_problem(State.BAD_STREAM, str(exc))
             return
-        self._proven = False
         self._segmenter.begin(start_ns)
         if self.samples is not None:
             self.samples.begin_clip(stream.width, stream.height, self.epoch)
 
+    def _is_safe(self, part: Part) -> bool:
+        """Whether the open clip's disk takes it, or another one does now; if none does, it is lost."""
+        try:
+            self._landing.check(part)
+        except StorageUnavailable as exc:
+            self._lose_open(part, (State.STORAGE_FULL, str(exc)))
+            return False
+        return True
+
     def _prove(self, part: Part) -> None:
-        """The open clip is on its disk; that its file could be opened says little, as FFmpeg makes it later."""
-        if self._proven:
-            return
-        self._proven = True
-        self._books.ledger.begin(part.clip.start_ns)
+        """The clip is on its disk; that a file could be made there says little."""
+        self._account(part)
         if self.problem is not None:
             log.info("camera %s records again", part.clip.camera_id, extra={"event": "recording_again"})
             self.problem = None
+
+    def _account(self, part: Part) -> None:
+        if not part.accounted:
+            part.accounted = True
+            self._books.ledger.begin(part.clip.start_ns)
 
     def _set_problem(self, state: State, detail: str) -> None:
         if self.problem is None or self.problem[0] is not state:
@@ -240,17 +258,29 @@ class Recorder:
         if next_ns is not None and next_ns - part.last_ns <= PAUSE_NS:
             end_ns = next_ns
         try:
-            part.finish()
-        except StorageUnavailable as exc:
-            self._lose(part, (State.STORAGE_FULL, str(exc)))
+            self._landing.end(Ended(part, end_ns, samples))
+        except BadMedia as exc:
+            self._lose(part, (State.BAD_STREAM, str(exc)))
             return
-        if samples is None:
-            give_unannounced_name(part.path, part.clip, end_ns - part.clip.start_ns)
-        else:
-            self._announce(part, end_ns, samples)
-        self._prove(part)
+        # Told now, though it may take its disk a while: what the disk does not take is told as lost then.
+        self._account(part)
         self._books.ledger.end(end_ns)
-        self.counts["clips_made"] += 1
+        self._settle()
+
+    def _settle(self) -> None:
+        """Announce the clips that are complete on their disks."""
+        for ended, trouble in self._landing.landed():
+            part = ended.part
+            if trouble is not None:
+                self._lose(part, (State.STORAGE_FULL, str(trouble)), ended.end_ns)
+                continue
+            if ended.samples is None:
+                name = partial(give_unannounced_name, part.path, part.clip, ended.end_ns - part.clip.start_ns)
+                self._books.closer.on_disk(part.path, part.clip, name)
+            else:
+                self._announce(part, ended.end_ns, ended.samples)
+            self._prove(part)
+            self.counts["clips_made"] += 1
 
     def _announce(self, part: Part, end_ns: int, samples: ClipSamples) -> None:
         """Close a clip that was analysed, so that it will be announced."""
@@ -276,30 +306,56 @@ class Recorder:
         )
         closer.close(Closed(task, part.path.parent, part.last_ns))
 
-    def _lose(self, part: Part, problem: Problem) -> None:
-        """A clip cannot be written on: keep what of it is whole, and try another disk first for a while."""
+    def _lose_open(self, part: Part, problem: Problem) -> None:
+        """The open clip cannot be written on."""
         self._part = None
-        part.abandon()
         if self.samples is not None:
             self.samples.end_clip()
-        if problem[0] is State.STORAGE_FULL:
-            self._books.storage.shun(part.path, part.last_ns)
+        self._lose(part, problem)
+        self._segmenter.reset()
+
+    def _lose(self, part: Part, problem: Problem, told_ns: int | None = None) -> None:
+        """A clip cannot be written on: keep what of it is whole.  `told_ns` is the end that it was told to have."""
+        reached_ns = self._salvaged(part)
+        if told_ns is not None:
+            from_ns = part.clip.start_ns if reached_ns is None else reached_ns
+            self._books.ledger.lost(from_ns, told_ns, GapReason(problem[0].value), problem[1])
+        elif reached_ns is not None:
+            self._books.ledger.begin(part.clip.start_ns)
+            self._books.ledger.end(reached_ns)
+        self._set_problem(*problem)
+
+    def _salvaged(self, part: Part) -> int | None:
+        """Make a clip of what the disk has; returns where it ends, None when nothing can be had."""
+        try:
+            part.leave()
+        except StorageUnavailable:
+            return None
         left = LeftPart(part.path, part.clip, self._stream, announced=self.samples is not None)
         end_ns = salvage(left, self._camera.plan, self._books.closer, self._clock.wall_ns())
         if end_ns is not None:
-            self._books.ledger.begin(part.clip.start_ns)
-            self._books.ledger.end(end_ns)
             self.counts["clips_made"] += 1
             self.counts["repaired"] += 1
-        self._segmenter.reset()
-        self._set_problem(*problem)
+        return end_ns
 
     def tick(self) -> None:
         """Once a second or so: close clips that wait, and keep the account up to date while nothing is recorded."""
         self._books.closer.settle()
-        if self._part is None:
+        self._settle()
+        if self._part is not None:
+            self._is_safe(self._part)
+        else:
             self._books.ledger.tick(self._clock.wall_ns())
+
+    def land(self, patience_s: float) -> None:
+        """Wait for the disks to complete the clips that ended; what they do not take in time stays a part there."""
+        until_s = self._clock.monotonic_s() + patience_s
+        self._settle()
+        while self._landing.waits and self._clock.monotonic_s() < until_s:
+            self._landing.wait(LOOK_S)
+            self._settle()
 
     def close(self) -> None:
         """Close the open clip."""
         self._close(None)
+        self.land(LAND_S)

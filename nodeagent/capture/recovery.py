@@ -143,7 +143,8 @@ def salvage(left: LeftPart, plan: Plan, closer: Closer, closed_ns: int) -> int |
     if left.announced:
         closer.close(as_closed(left, whole, plan, closer, closed_ns))
     else:
-        give_unannounced_name(left.path, left.clip, whole.end_ns - left.clip.start_ns)
+        duration_ns = whole.end_ns - left.clip.start_ns
+        closer.on_disk(left.path, left.clip, lambda: give_unannounced_name(left.path, left.clip, duration_ns))
     return whole.end_ns
 
 

@@ -3,14 +3,38 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
+
+
+class _Syncs:
+    """How often this process has synced a file or a folder."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.count = 0
+
+
+_syncs = _Syncs()
+
+
+def sync_file(fd: int) -> None:
+    """Make what was written to `fd` durable, and count it."""
+    with _syncs.lock:
+        _syncs.count += 1
+    os.fsync(fd)
+
+
+def syncs() -> int:
+    """Files and folders that this process has synced since it began: what a disk feels most of it."""
+    return _syncs.count
 
 
 def sync_folder(folder: Path) -> None:
     """Make renames and new names in `folder` durable."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        sync_file(fd)
     finally:
         os.close(fd)
 
@@ -27,7 +51,7 @@ def write_atomically(path: Path, body: bytes, mode: int = 0o644) -> None:
         with os.fdopen(fd, "wb") as out:
             out.write(body)
             out.flush()
-            os.fsync(out.fileno())
+            sync_file(out.fileno())
         beside.replace(path)
     except BaseException:
         beside.unlink(missing_ok=True)

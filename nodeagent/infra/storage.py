@@ -106,6 +106,11 @@ class Storage:
         self._pools = tuple(pools)
         self._shunned: dict[Path, int] = {}
 
+    @property
+    def pools(self) -> tuple[PoolSettings, ...]:
+        """The disks."""
+        return self._pools
+
     def folder_for(self, camera_id: str, start_ns: int, stream: StreamName = "record") -> Path:
         """The folder for a clip of this stream that starts at `start_ns`; makes it.
 

@@ -229,7 +229,9 @@ def _names(disk: Path) -> list[str]:
     return [path.name for path in (disk / "pool" / "clips").rglob("*") if path.is_file()]
 
 
-def test_a_disk_that_fails_a_write_is_left_for_another(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_clip_whose_disk_fails_a_write_moves_to_another_whole(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO")
     with mounted_tmpfs(tmp_path / "sick", "600k") as sick, mounted_tmpfs(tmp_path / "well", "20m") as well:
         bench = Bench(tmp_path)
@@ -237,10 +239,10 @@ def test_a_disk_that_fails_a_write_is_left_for_another(tmp_path: Path, caplog: p
         bench.use_pools(a_disk(sick, quota_gb=1e6), a_disk(well, quota_gb=1e-6))
         bench.record(make_video(tmp_path / "a.mp4", fps=25, gop=25, seconds=20, bit_rate=1_500_000))
         assert bench.recorder.problem is None
-        assert (events(caplog, "not_recorded"), events(caplog, "recording_again")) == (1, 1)
+        assert (events(caplog, "not_recorded"), events(caplog, "disk_aside")) == (0, 1)
         assert len([clip for clip in bench.clips() if clip.path.is_relative_to(well)]) >= 3
-        # Lost is what follows the last whole fragment, up to the next key frame.
-        assert sum(len(count_frames(clip.path)) for clip in bench.clips()) > 500 - 25 - 13
+        assert [n for clip in bench.clips() for n in count_frames(clip.path)] == list(range(500))
+        assert bench.storage.parts(CAMERA) == []
         assert_account_has_no_overlap(bench)
 
 
@@ -271,6 +273,7 @@ def test_a_full_state_folder_delays_clips_and_loses_none(tmp_path: Path, caplog:
         # The open one is left.
         assert len(bench.storage.parts(CAMERA)) == 1
         bench.recorder.end_session(GapReason.SOURCE_ENDED, "")
+        bench.settle()
         assert (bench.closer.trouble, bench.storage.parts(CAMERA)) == ("", [])
         assert events(caplog, "closing_state") == 2
         tasks = bench.tasks()

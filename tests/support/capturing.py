@@ -18,7 +18,9 @@ from types import TracebackType
 from nodeagent.capture import worker
 from nodeagent.capture.closing import Closer
 from nodeagent.capture.journal import Closed, Journal
+from nodeagent.capture.landing import Landing
 from nodeagent.capture.ledger import Ledger
+from nodeagent.capture.places import Places
 from nodeagent.capture.recorder import Books, Camera, Recorder
 from nodeagent.capture.recovery import Plan
 from nodeagent.capture.samples import RingPlace, SamplePlan, Samples
@@ -78,6 +80,8 @@ class Bench:
         """Record to these disks from now on."""
         self.storage = Storage(pools)
         self.recorder._books = replace(self.recorder._books, storage=self.storage)
+        places = Places(pools, self.closer.hands, SystemClock())
+        self.recorder._landing = Landing(places, "record", SystemClock())
 
     def record(self, path: Path, *, close: bool = True) -> Ended:
         """Feed a whole file as fast as it goes; returns how the source ended."""
@@ -106,6 +110,13 @@ class Bench:
                         return event
         finally:
             session.close()
+            self.settle()
+
+    def settle(self) -> None:
+        """Wait until the disks have all that they were given."""
+        self.recorder.land(20)
+        for hand in self.closer.hands:
+            hand.ask(lambda: None).result(20)
 
     def closed(self) -> list[Closed]:
         """What was closed and not confirmed, in order."""
@@ -146,7 +157,9 @@ class CaptureProcess:
             f'[node]\nnode_id = "{NODE}"\nstate_dir = "{self.folder / "state"}"\n'
             f'[redis]\nurl = "{self.redis_url}"\n'
             f"[capture]\nstall_timeout_s = {self.stall_timeout_s}\nreconnect_min_s = 0.2\nreconnect_max_s = 1.0\n"
-            f"clip_s = {self.clip_s}\n" + (f'[[pool]]\npath = "{self.pool}"\nreserve_gb = 0\n' if self.pool else "")
+            f"clip_s = {self.clip_s}\n"
+            + (f'[[pool]]\npath = "{self.pool}"\nreserve_gb = 0\n' if self.pool else "")
+            + (f'[[pool]]\npath = "{self.pool}"\nreserve_gb = 0\n' if self.pool else "")
         )
         self.settings = load_settings(self.config)
         self.state_dir = self.settings.node.state_dir

@@ -1,0 +1,90 @@
+"""Finds a place for each clip: a folder on a disk that answers, and the thread that writes there.
+
+A disk that refused or stalled is set aside: the others are asked before it for a while.  No call here waits for a disk
+longer than `PLACE_PATIENCE_S`, and none at all for one whose thread is known to hang.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodeagent.capture.disk_writer import DiskStalled, Hand, Hands
+from nodeagent.contract.clip import ClipId, StreamName
+from nodeagent.contract.errors import StorageUnavailable
+from nodeagent.infra.clock import Clock
+from nodeagent.infra.disks import drawn_order, prepare
+from nodeagent.infra.settings.sections import PoolSettings
+from nodeagent.infra.storage import MARKER, StorageFull, StorageMissing
+
+log = logging.getLogger(__name__)
+
+#: A disk is given so long to show its marker and make a folder, seconds; then the next one is asked.
+PLACE_PATIENCE_S = 1.0
+#: A disk that refused or stalled is the last to be tried for this long, seconds: the time that a person would give it.
+ASIDE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a clip is written.
+
+    Attributes:
+        hand: the thread of the disk.
+        folder: the folder there; it exists.
+    """
+
+    hand: Hand
+    folder: Path
+
+
+class Places:
+    """The disks as one recorder sees them."""
+
+    def __init__(self, pools: Sequence[PoolSettings], hands: Hands, clock: Clock) -> None:
+        self._pools = tuple(pools)
+        self._clock = clock
+        self._hands = hands
+        self._aside_until_s: dict[Path, float] = {}
+
+    def find(self, clip: ClipId, stream: StreamName, without: Collection[Path] = ()) -> Place:
+        """A place for a clip, on none of the disks `without`.
+
+        Raises:
+            StorageMissing: no disk has its marker.
+            StorageFull: no marked disk has room, can be written, or answers.
+        """
+        why: list[str] = []
+        missing = 0
+        asked = [pool for pool in self._in_order(clip) if pool.path not in without]
+        for pool in asked:
+            hand = self._hands.of(pool.path)
+            try:
+                if hand.stalls:
+                    raise DiskStalled(f"no answer for {hand.waits_s:.0f} s")
+                making = hand.ask(lambda pool=pool: prepare(pool, clip.camera_id, clip.start_ns, stream))  # type: ignore[misc]
+                return Place(hand, making.result(PLACE_PATIENCE_S))
+            except DiskStalled as exc:
+                self.set_aside(pool.path, str(exc))
+                why.append(f"{pool.path}: {exc}")
+            except StorageMissing:
+                missing += 1
+            except StorageUnavailable as exc:
+                why.append(str(exc))
+        if missing == len(self._pools):
+            raise StorageMissing(f"missing: no marker {MARKER} in {', '.join(str(p.path) for p in self._pools)}")
+        raise StorageFull(f"full: {'; '.join(why) or 'no other disk'}")
+
+    def _in_order(self, clip: ClipId) -> list[PoolSettings]:
+        now_s = self._clock.monotonic_s()
+        drawn = drawn_order(self._pools, clip.camera_id, clip.start_ns)
+        return sorted(drawn, key=lambda pool: now_s < self._aside_until_s.get(pool.path, now_s))
+
+    def set_aside(self, disk: Path, why: str) -> None:
+        """The other disks go before this one for a while."""
+        now_s = self._clock.monotonic_s()
+        if now_s >= self._aside_until_s.get(disk, now_s):
+            log.warning("disk %s is set aside: %s", disk, why, extra={"event": "disk_aside", "disk": str(disk)})
+        self._aside_until_s[disk] = now_s + ASIDE_S
