@@ -140,7 +140,7 @@ class Feed:
                 self._end_session(State.SOURCE_DOWN, f"opening hangs for {silent_s:.0f} s")
             return
         # A file's next packet comes when its time has come, and a slow one is no camera to be opened anew.
-        if silent_s >= self._settings.stall_timeout_s and not self._spec.is_file:
+        if silent_s >= self._session.stall_s and not self._spec.is_file:
             self._end_session(State.STALLED, f"no packet for {silent_s:.1f} s")
 
     def _end_session(self, state: State, detail: str) -> None:

@@ -16,12 +16,12 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from fractions import Fraction
 from typing import cast
-from urllib.parse import unquote, urlsplit
 
 import av
 
+from nodeagent.capture.opening import Source, cause_of, open_source, pick_video
 from nodeagent.capture.pacer import Pacer
 from nodeagent.contract.camera import StreamSpec
 from nodeagent.contract.errors import BadMedia
@@ -34,31 +34,19 @@ log = logging.getLogger(__name__)
 
 #: Packets between the thread and the work loop: ten seconds at 25 frames/s while a clip is closed on a slow disk.
 QUEUE_PACKETS = 256
-#: How long opening may take, seconds: a camera behind a slow NVR.
-OPEN_TIMEOUT_S = 10.0
-#: Packets that were read in less than this came out of a buffer, not from the camera as it made them, seconds.
-BUFFERED_READ_S = 0.005
 #: A camera that sends no key frame for this long is opened anew, seconds: most begin a session with one, and only there
 #: can a clip be closed and analysed.  Longer than the longest spacing that cameras offer.
 KEYLESS_MOST_S = 300.0
-#: The first packets are held until the buffer of the opening is empty, at most so many.
-HELD_PACKETS = 250
+#: The first packets are held until the buffer of the opening is empty, at most so many: the longest segment of HLS.
+HELD_PACKETS = 600
 #: A file that lags behind its own pace by more than this goes on from now instead of catching up, ns.
 PACE_SLACK_NS = NS_PER_S
 #: Spacing of frames of a stream that does not tell it, ns: that of 25 frames/s.
 UNKNOWN_LENGTH_NS = 40 * NS_PER_MS
+_NS = Fraction(1, NS_PER_S)
 _PRODUCER_TIME = struct.Struct("=q")
 #: How long a wait may last before the thread looks whether it was abandoned, seconds.
 _LOOK_S = 0.25
-
-#: States by FFmpeg's error; the first that matches counts.
-STATE_OF: tuple[tuple[type[Exception], State], ...] = (
-    (av.HTTPUnauthorizedError, State.AUTH_FAILED),
-    (av.HTTPForbiddenError, State.AUTH_FAILED),
-    (av.InvalidDataError, State.BAD_STREAM),
-    (av.DecoderNotFoundError, State.BAD_STREAM),
-    (av.DemuxerNotFoundError, State.BAD_STREAM),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +82,6 @@ class Ended:
 Event = Opened | Arrived | Ended
 
 
-def cause_of(exc: Exception) -> tuple[State, str]:
-    """State and sentence for FFmpeg's error.  Its own text may hold the URL with the password, so that is left out."""
-    state = next((state for kind, state in STATE_OF if isinstance(exc, kind)), State.SOURCE_DOWN)
-    text = getattr(exc, "strerror", None) or type(exc).__name__
-    return state, str(text)
-
-
 def time_of(packet: av.Packet[av.VideoStream]) -> int | None:
     """The packet's presentation time by the stream's own clock, ns; by its decoding time when it has none."""
     stamp = packet.pts if packet.pts is not None else packet.dts
@@ -134,6 +115,9 @@ class Session:
 
     `pace=False` delivers a file as fast as it is taken, with arrival times as if it were paced (for benchmarks).
     `wake` is set whenever an event is there to be taken.
+
+    Attributes:
+        stall_s: so long without a packet is a stall, seconds; longer than asked for where packets come in bursts.
     """
 
     def __init__(
@@ -147,7 +131,8 @@ class Session:
     ) -> None:
         self._wake = wake
         self._spec = spec
-        self._stall_timeout_s = stall_timeout_s
+        self.stall_s = stall_timeout_s
+        self._streaming = False
         self._clock = clock
         self._pace = pace
         self._queue: queue.Queue[Event] = queue.Queue(QUEUE_PACKETS)
@@ -185,7 +170,7 @@ class Session:
         try:
             end = self._read()
         except (av.FFmpegError, OSError, ValueError) as exc:
-            end = Ended(*cause_of(exc))
+            end = self._end_of(exc)
         except BadMedia as exc:
             end = Ended(State.BAD_STREAM, str(exc))
         except Exception:
@@ -198,22 +183,32 @@ class Session:
         if self._container is not None:
             self._container.close()
 
+    def _end_of(self, exc: Exception) -> Ended:
+        # While it streams, the time-out of a read and the one of whoever waits for packets come at about one time.
+        if self._streaming and isinstance(exc, av.ExitError | TimeoutError):
+            return Ended(State.STALLED, f"no packet for {self.stall_s:.1f} s")
+        return Ended(*cause_of(exc, self._spec))
+
     def _read(self) -> Ended:
-        self._container = container = self._open()
-        if not container.streams.video:
+        source = open_source(self._spec, self.stall_s)
+        self._container, self.stall_s = source.container, source.stall_s
+        if source.ends and not self._spec.is_file:
+            return Ended(State.SOURCE_DOWN, "a recording that ends, not a live stream; fetch it and name its path")
+        stream = pick_video(source.container)
+        if stream is None:
             return Ended(State.NO_VIDEO, "the source carries no video track")
-        stream = container.streams.video[0]
         if cast("av.VideoCodecContext | None", stream.codec_context) is None:
             return Ended(State.BAD_STREAM, "FFmpeg knows no decoder for this video")
         if not self._put(Opened(stream)):
             return Ended(State.SOURCE_DOWN, "abandoned")
+        self._streaming = True
         if self._spec.is_file:
-            return self._read_file(container, stream)
-        return self._read_live(container, stream)
+            return self._read_file(source.container, stream)
+        return self._read_live(source, stream)
 
-    def _read_live(self, container: av.container.InputContainer, stream: av.VideoStream) -> Ended:
+    def _read_live(self, source: Source, stream: av.VideoStream) -> Ended:
         key_s = self._clock.monotonic_s()
-        for arrived in but_last(settled(self._timed(container, stream))):
+        for arrived in but_last(settled(self._timed(source, stream))):
             keyless_s = self._clock.monotonic_s() - key_s
             if arrived.packet.is_keyframe:
                 key_s += keyless_s
@@ -223,30 +218,26 @@ class Session:
                 break
         return Ended(State.SOURCE_DOWN, "the source closed the connection")
 
-    def _open(self) -> av.container.InputContainer:
-        url = self._spec.url.get_secret_value()
-        if self._spec.is_file:
-            return av.open(file_path(url))
-        # Without fpsprobesize FFmpeg reads a second of video to guess the frame rate, which nothing here uses.
-        options = {"rtsp_transport": self._spec.transport, "fpsprobesize": "0"}
-        return av.open(url, options=options, timeout=(OPEN_TIMEOUT_S, self._stall_timeout_s))
-
-    def _timed(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[tuple[Arrived, bool]]:
+    def _timed(self, source: Source, stream: av.VideoStream) -> Iterator[tuple[Arrived, bool]]:
         """Packets as they arrive, and whether each came out of a buffer.  An empty packet ends a stream.
 
         All tracks are asked for: while only sound goes on, a read for video alone would never come back to look
         whether the session was abandoned.
         """
         asked_s = self._clock.monotonic_s()
-        for packet in demuxed(container):
+        for packet in demuxed(source.container):
             if self._abandoned.is_set():
                 return
             if packet.stream.index != stream.index:
                 continue
             if packet.size == 0:
                 return
-            buffered = self._clock.monotonic_s() - asked_s < BUFFERED_READ_S
-            yield Arrived(packet, self._clock.wall_ns(), camera_time_of(packet)), buffered
+            buffered = self._clock.monotonic_s() - asked_s < source.buffered_s
+            arrival_ns = self._clock.wall_ns()
+            if not source.stamped:
+                packet.time_base = _NS
+                packet.pts = packet.dts = arrival_ns
+            yield Arrived(packet, arrival_ns, camera_time_of(packet)), buffered
             asked_s = self._clock.monotonic_s()
 
     def _read_file(self, container: av.container.InputContainer, stream: av.VideoStream) -> Ended:
@@ -281,12 +272,6 @@ class Session:
             if left_ns <= 0:
                 return
             time.sleep(min(left_ns / NS_PER_S, _LOOK_S))
-
-
-def file_path(url: str) -> str:
-    """Path of a file source."""
-    parts = urlsplit(url)
-    return unquote(parts.path) if parts.scheme == "file" else str(Path(url))
 
 
 def settled(timed: Iterator[tuple[Arrived, bool]], held_most: int = HELD_PACKETS) -> Iterator[Arrived]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from nodeagent.capture.source import file_path
+from nodeagent.capture.opening import file_path
 from nodeagent.contract.errors import BadModel, Fault
 from nodeagent.inference.model import check_model
 from nodeagent.infra.settings.sections import Settings

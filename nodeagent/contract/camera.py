@@ -10,11 +10,11 @@ from pydantic_core import PydanticCustomError
 
 from nodeagent.contract.ids import CameraId, FrozenStrict, ModelName, Number, Switch, Whole
 from nodeagent.contract.rule import Rule
-from nodeagent.contract.url import bad_url, meant_as_rtsp, split_url
+from nodeagent.contract.url import SOURCES, bad_url, meant_as_source, split_url
 
 #: What a stream's URL may begin with.  A path without a scheme is a file.
-SCHEMES = ("rtsp", "rtsps", "file", "")
-_STREAM = "rtsp://user:password@host:port/path, rtsps://..., or the path of a video file"
+SCHEMES = (*SOURCES, "file", "")
+_STREAM = "rtsp://user:password@host:port/path, rtsps, rtmp, rtmps, http or https, or the path of a video file"
 #: Which frames are analysed.
 SampleMode = Literal["frames", "keyframes"]
 #: Class of retention of cameras that name none.
@@ -39,9 +39,10 @@ def redact_url(url: str) -> str:
 class StreamSpec(FrozenStrict):
     """One stream of a camera."""
 
-    #: rtsp://user:password@host/path, or the path of a video file.
+    #: rtsp://user:password@host/path, also rtsps, rtmp, rtmps, http and https (HLS, FLV, MPEG-TS, MJPEG), or the path
+    #: of a video file.  What of it works: operations.md, "Sources".
     url: SecretStr
-    #: How RTSP packets travel.
+    #: RTSP only: how packets travel.  `udp` loses some where the network does, and needs ports open towards the node.
     transport: Literal["tcp", "udp"] = "tcp"
     #: Files only: start again at the end, paced in real time.
     loop: Switch = False
@@ -52,7 +53,7 @@ class StreamSpec(FrozenStrict):
         text = url.get_secret_value()
         parts = split_url(text, _STREAM)
         # An `@` in the password is let pass: cameras have such passwords, and FFmpeg reads up to the last one.
-        if not text or parts.scheme not in SCHEMES or (meant_as_rtsp(text) and not parts.hostname):
+        if not text or parts.scheme not in SCHEMES or (meant_as_source(text) and not parts.hostname):
             raise bad_url(_STREAM)
         return url
 
@@ -62,9 +63,19 @@ class StreamSpec(FrozenStrict):
         return url.get_secret_value() if reveal else redact_url(url.get_secret_value())
 
     @property
+    def scheme(self) -> str:
+        """The URL's scheme in small letters; empty for a path."""
+        return split_url(self.url.get_secret_value(), _STREAM).scheme
+
+    @property
     def is_file(self) -> bool:
         """Whether the stream is a local file rather than a network source."""
-        return split_url(self.url.get_secret_value(), _STREAM).scheme in ("file", "")
+        return self.scheme in ("file", "")
+
+    @property
+    def over_udp(self) -> bool:
+        """Whether its packets come over UDP, where some may be lost."""
+        return self.transport == "udp" and self.scheme in ("rtsp", "rtsps")
 
 
 class CameraSpec(FrozenStrict):

@@ -20,13 +20,16 @@ LOCAL: Final = frozenset({"unix", "sqlite"})
 #: Schemes whose URL names something behind the host.
 NAMED: Final = LOCAL | {"mysql", "mysql+pymysql"}
 
+#: Schemes of video that comes over a network.
+SOURCES: Final = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https")
+
 # The colon of a Chinese keyboard, too: such a text is no path of a file, and may hold a password.
-_RTSP = re.compile(r"(?i)\s*rtsps?\s*[:：]")
+_SOURCE = re.compile(rf"(?i)\s*({'|'.join(SOURCES)})\s*[:：]")
 
 
-def meant_as_rtsp(text: str) -> bool:
-    """Whether somebody wanted to write an RTSP URL, well or badly."""
-    return _RTSP.match(text) is not None
+def meant_as_source(text: str) -> bool:
+    """Whether somebody wanted to write the URL of a network source, well or badly."""
+    return _SOURCE.match(text) is not None
 
 
 def bad_url(form: str) -> PydanticCustomError:

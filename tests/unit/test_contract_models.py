@@ -26,6 +26,8 @@ from nodeagent.contract.states import MEANING, State
         ("rtsp://user:p@ss/w?rd@host/live", "rtsp://***@host/live"),
         ("rtsp://host/user=admin&password=pw&channel=1", "rtsp://host/user=admin&password=***&channel=1"),
         ("https://hook.example/send?access_token=abc&to=x", "https://hook.example/send?access_token=***&to=x"),
+        ("http://user:p@ss@host/live.flv?token=abc", "http://***@host/live.flv?token=***"),
+        ("rtmp://host/bcs/ch0.bcs?user=a&password=pw", "rtmp://host/bcs/ch0.bcs?user=a&password=***"),
         ("rtsp://host:554/live", "rtsp://host:554/live"),
         ("/srv/video.mp4", "/srv/video.mp4"),
         ("rtsp://[broken:pw@x", "rtsp://***@x"),

@@ -46,7 +46,7 @@ file = "person.toml"
 [[cameras]]
 camera_id = "gate"
 model = "persn"
-record = { url = "http://user:hunter2@camera", lop = true }
+record = { url = "ftp://user:hunter2@camera", lop = true }
 sample_fps = "5"
 sample_width = 3
 [[cameras.rules]]
@@ -88,7 +88,7 @@ EXPECTED = [
     ("push[0].secret", "text in quotes", ""),
     ("push[1].name", "taken by push[0]", "'mes'"),
     ("cameras[0].model", "one of ['person']", "'persn'"),
-    ("cameras[0].record.url", "rtsp://", "'http://...'"),
+    ("cameras[0].record.url", "rtsp://", "'ftp://...'"),
     ("cameras[0].record.lop", "did you mean loop?", ""),
     ("cameras[0].sample_fps", "a number without quotes", "'5'"),
     ("cameras[0].sample_width", "at least 64", "3"),
@@ -155,6 +155,10 @@ record = { url = "%s" }
         "rtsp://admin:hunter2@10.0.0.1:99999/main",
         "rtsp://admin:hunter2@/main",
         "rtsp://",
+        "http：//admin:hunter2@10.0.0.1/live.flv",
+        "https:/admin:hunter2@10.0.0.1/live.m3u8",
+        "rtmp://admin:hunter2@/live",
+        "udp://10.0.0.1:5000",
     ],
 )
 def test_a_camera_url_that_cannot_be_read_is_a_fault_without_its_password(url: str) -> None:
@@ -166,11 +170,22 @@ def test_a_camera_url_that_cannot_be_read_is_a_fault_without_its_password(url: s
 
 
 @pytest.mark.parametrize(
-    "url", ["rtsp://admin:p@ss@10.0.0.1/main", "rtsps://[::1]:322/x", "rtsp.mp4", "rtsp/a.mp4", "file:///a%20b.mp4"]
+    ("url", "is_file"),
+    [
+        ("rtsp://admin:p@ss@10.0.0.1/main", False),
+        ("rtsps://[::1]:322/x", False),
+        ("RTMP://10.0.0.1/live/cam", False),
+        ("rtmps://10.0.0.1/live/cam", False),
+        ("http://admin:p@ss@10.0.0.1/cgi-bin/mjpeg?channel=1", False),
+        ("https://10.0.0.1/live/index.m3u8", False),
+        ("rtsp.mp4", True),
+        ("http/a.mp4", True),
+        ("file:///a%20b.mp4", True),
+    ],
 )
-def test_a_camera_url_that_cameras_have_is_taken(url: str) -> None:
+def test_a_camera_url_that_cameras_have_is_taken(url: str, is_file: bool) -> None:
     settings = parse_settings(CAMERA % url, Path("/etc/nodeagent/nodeagent.toml"))
-    assert settings.cameras[0].record.is_file is not url.startswith(("rtsp://", "rtsps://"))
+    assert settings.cameras[0].record.is_file is is_file
 
 
 BUS, REDIS, DATABASE = '[bus]\nurl = "{}"', '[redis]\nurl = "{}"', '[database]\nurl = "{}"'

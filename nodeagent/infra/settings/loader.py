@@ -9,7 +9,7 @@ import tomli
 from pydantic import ValidationError
 
 from nodeagent.contract.errors import ConfigError, Fault
-from nodeagent.contract.url import meant_as_rtsp
+from nodeagent.contract.url import meant_as_source
 from nodeagent.infra.settings.crosscheck import cross_faults
 from nodeagent.infra.settings.faults import faults_of
 from nodeagent.infra.settings.sections import NodeSettings, Settings
@@ -96,5 +96,5 @@ def _absolute_videos(doc: dict[str, Any], base: Path) -> None:
             if not isinstance(stream, dict):
                 continue
             url = stream.get("url")
-            if isinstance(url, str) and url and "://" not in url and not meant_as_rtsp(url):
+            if isinstance(url, str) and url and "://" not in url and not meant_as_source(url):
                 stream["url"] = str(base / Path(url).expanduser())

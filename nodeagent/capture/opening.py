@@ -1,0 +1,186 @@
+"""How each kind of source is opened, and what its errors mean: two tables.
+
+Nothing that a source sends may become a path: a redirect, a playlist or a script of FFmpeg's `concat` can name any URL.
+So each kind lets FFmpeg use the protocols and formats of its row only; what lies on this machine is in the row of files
+alone, and that row reaches no network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+from urllib.parse import unquote, urlsplit
+
+import av
+from av.stream import Discard
+
+from nodeagent.contract.camera import StreamSpec
+from nodeagent.contract.states import State
+
+#: How long opening may take, seconds: a camera behind a slow NVR.
+OPEN_TIMEOUT_S = 10.0
+#: An HLS source is silent between two segments, so it stalls after this, seconds, or `stall_timeout_s` if that is more:
+#: three segments of ten seconds, the longest that are common.
+HLS_STALL_S = 30.0
+
+#: Packets that were read in less than this came out of a buffer, not from the camera as it made them, seconds.
+BUFFERED_READ_S = 0.005
+#: The same for HLS, whose segments are fetched piece by piece.
+HLS_BUFFERED_READ_S = 0.5
+#: Formats whose time stamps FFmpeg makes up at 25 frames/s, because the source sends none.
+STAMPLESS = frozenset({"mpjpeg"})
+_HLS = "hls"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What FFmpeg may use for sources of one kind.
+
+    Attributes:
+        protocols: all that may be opened, also by what the source sends.
+        formats: in which the source may send; empty: any.
+        options: further options of FFmpeg.
+    """
+
+    protocols: str
+    formats: str = ""
+    options: tuple[tuple[str, str], ...] = ()
+
+
+_RTSP = Kind("rtsp,rtp,srtp,udp,tcp,tls", "rtsp")
+_RTMP = Kind("rtmp,rtmps,tcp,tls", "flv", (("rtmp_live", "live"),))
+_HTTP = Kind(
+    "http,https,httpproxy,tcp,tls,crypto",
+    # `crypto` and the formats of sound are for segments of HLS.  No format without time stamps but MJPEG's.
+    "flv,mpegts,hls,mpjpeg,mov,matroska,aac,mp3,ac3,eac3",
+    (
+        # Begin with the newest segment: the three that players keep as a buffer are seconds of delay here.
+        ("live_start_index", "-1"),
+        # Segments of cameras are named by queries as often as by extensions; `formats` holds for them, too.
+        ("allowed_extensions", "ALL"),
+        ("allowed_segment_extensions", "ALL"),
+        ("extension_picky", "0"),
+    ),
+)
+_FILE = Kind("file")
+
+#: By the scheme of the URL.
+KINDS: dict[str, Kind] = {
+    "rtsp": _RTSP,
+    "rtsps": _RTSP,
+    "rtmp": _RTMP,
+    "rtmps": _RTMP,
+    "http": _HTTP,
+    "https": _HTTP,
+    "file": _FILE,
+    "": _FILE,
+}
+
+_REFUSED = "it sends none of the formats that are read, or names a place that is not opened"
+#: State and sentence by FFmpeg's error; the first that matches counts.  Without a sentence FFmpeg's own is told.
+STATE_OF: tuple[tuple[type[Exception], State, str], ...] = (
+    (av.HTTPUnauthorizedError, State.AUTH_FAILED, ""),
+    (av.HTTPForbiddenError, State.AUTH_FAILED, ""),
+    (av.InvalidDataError, State.BAD_STREAM, ""),
+    (av.DecoderNotFoundError, State.BAD_STREAM, ""),
+    (av.DemuxerNotFoundError, State.BAD_STREAM, ""),
+    (av.PatchWelcomeError, State.BAD_STREAM, ""),
+    (av.ArgumentError, State.BAD_STREAM, _REFUSED),
+    (av.ExitError, State.SOURCE_DOWN, f"no video within {OPEN_TIMEOUT_S:.0f} s"),
+    (av.UnknownError, State.SOURCE_DOWN, "the server refused the stream: check its name, user and password"),
+    (Exception, State.SOURCE_DOWN, ""),
+)
+#: A camera that answers and then sends nothing over UDP looks like this.
+_NO_UDP = 'no packet over UDP: a firewall drops them, or the camera sends none; transport = "tcp" needs no extra port'
+
+
+def cause_of(exc: Exception, spec: StreamSpec) -> tuple[State, str]:
+    """State and sentence for FFmpeg's error.  Its own text may hold the URL with the password, so that is left out."""
+    state, sentence = next((state, text) for kind, state, text in STATE_OF if isinstance(exc, kind))
+    if isinstance(exc, av.ExitError) and spec.over_udp:
+        sentence = f"{sentence}; {_NO_UDP}"
+    return state, sentence or str(getattr(exc, "strerror", None) or type(exc).__name__)
+
+
+def file_path(url: str) -> str:
+    """Path of a file source."""
+    parts = urlsplit(url)
+    return unquote(parts.path) if parts.scheme == "file" else url
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An open source.
+
+    Attributes:
+        container: to be closed by who asked for it.
+        stall_s: so long without a packet is a stall, seconds.
+    """
+
+    container: av.container.InputContainer
+    stall_s: float
+
+    @property
+    def buffered_s(self) -> float:
+        """A packet that was read in less than this came out of a buffer, seconds."""
+        return HLS_BUFFERED_READ_S if self.container.format.name == _HLS else BUFFERED_READ_S
+
+    @property
+    def stamped(self) -> bool:
+        """Whether its packets' times are its own."""
+        return self.container.format.name not in STAMPLESS
+
+    @property
+    def ends(self) -> bool:
+        """Whether it is a recording, which a server sends as fast as it can, rather than a live stream."""
+        return self.container.format.name.startswith((_HLS, "mov")) and self.container.duration is not None
+
+
+def options_of(spec: StreamSpec) -> dict[str, str]:
+    """Options of FFmpeg for a source."""
+    kind = KINDS[spec.scheme]
+    options = {"protocol_whitelist": kind.protocols} | dict(kind.options)
+    if kind.formats:
+        # Without fpsprobesize FFmpeg reads a second of video to guess the frame rate, which nothing here uses.
+        options |= {"format_whitelist": kind.formats, "fpsprobesize": "0"}
+    if kind is _RTSP:
+        options["rtsp_transport"] = spec.transport
+    return options
+
+
+def open_source(spec: StreamSpec, stall_timeout_s: float) -> Source:
+    """Connect, or open the file.
+
+    Raises:
+        av.FFmpegError, OSError, ValueError: `cause_of` tells what they mean.
+    """
+    url, options = spec.url.get_secret_value(), options_of(spec)
+    if spec.is_file:
+        # With its scheme, so that no name of a file reads as another protocol.
+        return Source(av.open(f"file:{file_path(url)}", options=options), stall_timeout_s)
+    slow_s = max(stall_timeout_s, HLS_STALL_S)
+    named_hls = urlsplit(url).path.lower().endswith(".m3u8")
+    first_s = slow_s if named_hls else stall_timeout_s
+    container = av.open(url, options=options, timeout=(OPEN_TIMEOUT_S, first_s))
+    if container.format.name == _HLS and first_s < slow_s:
+        container.close()
+        container, first_s = av.open(url, options=options, timeout=(OPEN_TIMEOUT_S, slow_s)), slow_s
+    return Source(container, first_s)
+
+
+def pick_video(container: av.container.InputContainer) -> av.VideoStream | None:
+    """The track to record: the largest picture, the first of equals; none when there is no video.
+
+    An HLS source with several qualities has all of them as tracks, and reads only those that are not discarded.
+    """
+    best = max(container.streams.video, key=_area, default=None)
+    for stream in container.streams.video:
+        if stream is not best:
+            stream.discard = Discard.all
+    return best
+
+
+def _area(stream: av.VideoStream) -> int:
+    # Without a decoder a stream has no such attributes at all.
+    context = cast("av.VideoCodecContext | None", stream.codec_context)
+    return 0 if context is None else context.width * context.height
