@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from nodeagent.capture.frame_rate import FrameRate
+from nodeagent.capture.frame_rate import LEAST, FrameRate
 from nodeagent.contract.ids import NS_PER_MS, NS_PER_S
 
 #: Stamps that move this much more or less than arrival did have jumped (reboot, end of a looped file), ns.
@@ -34,6 +34,11 @@ RATE_SLACK_NS = 2 * NS_PER_S
 MOST_JUMPS = 6
 #: Frames over which the spacing by arrival is averaged: it keeps the sum, so nothing is lost or gained in the end.
 AVERAGED = 32
+#: No stream that is worth recording has fewer than one frame in this time, ns.
+LONGEST_STEP_NS = 60 * NS_PER_S
+#: An arrival that is later than so many spacings, and some time (ns), is a pause; cameras send a few frames at a time.
+PAUSE_FACTOR = 10
+PAUSE_SLACK_NS = 100 * NS_PER_MS
 
 
 class Trust:
@@ -55,7 +60,11 @@ class Trust:
     def look(self, moved_ns: int | None, passed_ns: int) -> None:
         """One frame more: how far its stamp moved, None for a jump, and how much later than the last it arrived."""
         self._frames += 1
-        self._average_ns += (min(max(passed_ns, 0), JUMP_NS) - self._average_ns) / min(self._frames, AVERAGED)
+        most_ns: float = LONGEST_STEP_NS
+        if self.granted and moved_ns and self._frames > LEAST:
+            # The stamps tell of a pause themselves: it must not be told again by the average when they fail later.
+            most_ns = PAUSE_FACTOR * self._average_ns + PAUSE_SLACK_NS
+        self._average_ns += (min(max(passed_ns, 0), most_ns) - self._average_ns) / min(self._frames, AVERAGED)
         self._passed_ns += passed_ns
         # A wall clock that was set says nothing about the stamps.
         self._sound = self._sound and passed_ns >= 0
