@@ -9,6 +9,11 @@ PATIENCE_S = 5.0
 #: The sub-stream must deliver for so long before it is analysed again, seconds: each change costs the samples up to a
 #: key frame of both streams.
 TRUST_S = 10.0
+#: A sub-stream that fails again within this time of its return must deliver for twice as long the next time, seconds:
+#: one that sends packets without a picture would else be tried every few seconds.
+RELAPSE_S = 60.0
+#: Longest that it must deliver, seconds.
+TRUST_MOST_S = 600.0
 
 
 class Chooser:
@@ -16,6 +21,8 @@ class Chooser:
 
     def __init__(self, now_s: float) -> None:
         self._changed_s = now_s
+        self._returned_s = now_s - RELAPSE_S
+        self._trust_s = TRUST_S
         self._delivers = False
         self.choice: StreamName = "analyse"
 
@@ -25,7 +32,10 @@ class Chooser:
             self._delivers, self._changed_s = delivers, now_s
         lasted_s = now_s - self._changed_s
         if self.choice == "analyse" and not delivers and lasted_s >= PATIENCE_S:
+            relapsed = now_s - self._returned_s < RELAPSE_S
+            self._trust_s = min(TRUST_MOST_S, self._trust_s * 2) if relapsed else TRUST_S
             self.choice = "record"
-        elif self.choice == "record" and delivers and lasted_s >= TRUST_S:
+        elif self.choice == "record" and delivers and lasted_s >= self._trust_s:
+            self._returned_s = now_s
             self.choice = "analyse"
         return self.choice

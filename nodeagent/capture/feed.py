@@ -68,8 +68,8 @@ class Feed:
 
     @property
     def delivers(self) -> bool:
-        """Whether its packets arrive."""
-        return self._link.phase is Phase.STREAMING
+        """Whether pictures arrive."""
+        return self._link.phase is Phase.STREAMING and not self.recorder.stream_trouble
 
     @property
     def row(self) -> Row:

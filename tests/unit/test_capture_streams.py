@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nodeagent.capture.chooser import PATIENCE_S, TRUST_S, Chooser
+from nodeagent.capture.chooser import PATIENCE_S, RELAPSE_S, TRUST_S, Chooser
 from nodeagent.capture.luma import STEP, LumaMeter
 from nodeagent.capture.sender_clock import JUMP_NS, WINDOW_NS, SenderClock
 from nodeagent.capture.timeline import EXACT_DRIFT_NS, Timeline
@@ -38,6 +38,24 @@ def test_the_main_stream_is_analysed_after_patience_and_the_sub_stream_again_aft
         (False, 160.0 + PATIENCE_S, "record"),
     ]
     assert [chooser.look(delivers=delivers, now_s=now_s) for delivers, now_s, _ in looks] == [c for *_, c in looks]
+
+
+def test_a_sub_stream_that_fails_soon_after_its_return_must_deliver_for_longer() -> None:
+    chooser, now_s, trusts = Chooser(now_s=0.0), 0.0, []
+    for _ in range(9):
+        now_s += PATIENCE_S
+        while chooser.look(delivers=False, now_s=now_s) == "analyse":
+            now_s += 1.0
+        since_s = now_s
+        while chooser.look(delivers=True, now_s=now_s) == "record":
+            now_s += 1.0
+        trusts.append(now_s - since_s)
+    assert trusts == [10, 20, 40, 80, 160, 320, 600, 600, 600]
+    now_s += RELAPSE_S
+    assert chooser.look(delivers=False, now_s=now_s) == "analyse"
+    assert chooser.look(delivers=False, now_s=now_s + PATIENCE_S) == "record"
+    chooser.look(delivers=True, now_s=now_s + PATIENCE_S)
+    assert chooser.look(delivers=True, now_s=now_s + PATIENCE_S + TRUST_S) == "analyse"
 
 
 def test_the_senders_clock_takes_the_least_delay_and_follows_its_drift() -> None:
