@@ -74,9 +74,11 @@ def use_of(folder: Path, known: Use, now_ns: int) -> Use:
         return Use(saved[0].clips, saved[1], changed_ns)
     size, names = 0, []
     for entry in _entries(folder):
-        with contextlib.suppress(OSError):
+        try:
             size += entry.stat().st_size
-            names.append(entry.name)
+        except OSError:
+            continue
+        names.append(entry.name)
     hour = hour_of_names(names)
     if abs(now_ns - changed_ns) < RACY_NS:
         return Use(hour.clips, size, 0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 STREAM_FOLDERS: dict[StreamName, str] = {"record": "clips", "analyse": "analyse"}
 HOUR_NS = 3600 * NS_PER_S
 _HOUR_FORMAT = "%Y-%m-%d/%H"
+#: Camera, epoch, start and duration, as `contract.clip.clip_file_name` puts them.
+_CLIP_NAME = re.compile(rf".+_([0-9]+)_([0-9]+)_([0-9]+){re.escape(CLIP_SUFFIX)}")
 #: Folders that could not be read at the last look, with the reason: each change is one log line.  A folder leaves it
 #: when it can be read or is gone.
 _unreadable: dict[Path, str] = {}
@@ -151,13 +154,11 @@ class Named(NamedTuple):
 
 def named(name: str) -> Named | None:
     """What stands in a name that looks like a finished clip's; None when it does not."""
-    fields = name.removesuffix(CLIP_SUFFIX).rsplit("_", 3)
-    if not name.endswith(CLIP_SUFFIX) or len(fields) != 4:
+    found = _CLIP_NAME.fullmatch(name)
+    if found is None:
         return None
-    if not all(field.isascii() and field.isdigit() for field in fields[1:]):
-        return None
-    start_ns = int(fields[2])
-    return Named(int(fields[1]), start_ns, start_ns + int(fields[3]) * NS_PER_MS)
+    epoch, start_ns, duration_ms = map(int, found.groups())
+    return Named(epoch, start_ns, start_ns + duration_ms * NS_PER_MS)
 
 
 def times_in(folder: Path) -> list[tuple[int, int, str]]:

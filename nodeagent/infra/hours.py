@@ -82,11 +82,17 @@ def hour_of_names(names: Iterable[str]) -> Hour:
 def joined(spans: Iterable[Span]) -> list[Span]:
     """The same time in as few spans as can be, in order."""
     found: list[Span] = []
-    for span in sorted(spans):
-        if found and span.from_ns - found[-1].to_ns < LEAST_GAP_NS:
-            found[-1] = Span(found[-1].from_ns, max(found[-1].to_ns, span.to_ns))
+    begin_ns = end_ns = None
+    for from_ns, to_ns in sorted(spans):
+        if begin_ns is None or end_ns is None:
+            begin_ns, end_ns = from_ns, to_ns
+        elif from_ns - end_ns < LEAST_GAP_NS:
+            end_ns = max(end_ns, to_ns)
         else:
-            found.append(span)
+            found.append(Span(begin_ns, end_ns))
+            begin_ns, end_ns = from_ns, to_ns
+    if begin_ns is not None and end_ns is not None:
+        found.append(Span(begin_ns, end_ns))
     return found
 
 
