@@ -15,7 +15,17 @@ from nodeagent.infra.settings.faults import faults_of
 from nodeagent.infra.settings.sections import NodeSettings, Settings
 
 #: Dotted patterns of the fields that hold a path, with `[]` for a list's index.
-PATH_FIELDS: Final = frozenset({"node.state_dir", "pool[].path", "models[].file", "alarm.evidence_dir"})
+PATH_FIELDS: Final = frozenset(
+    {
+        "node.state_dir",
+        "pool[].path",
+        "models[].file",
+        "alarm.evidence_dir",
+        "endpoint.tls_cert",
+        "endpoint.tls_key",
+        "peers[].ca_file",
+    }
+)
 
 
 def load_settings(path: Path) -> Settings:
