@@ -106,7 +106,9 @@ def _listen(ctx: WorkerContext, endpoint: EndpointSettings) -> socket.socket | N
         try:
             return _socket(*endpoint.address)
         except OSError as exc:
-            why = f"{endpoint.listen}: {exc.strerror or exc}"
+            # What `socket` adds to the kernel's words says nothing more; errors of names have numbers below 0.
+            reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else exc.strerror
+            why = f"{endpoint.listen}: {reason}"
         if ctx.cell.current_state is not State.LISTEN_FAILED:
             log.error("clip endpoint cannot listen on %s", why, extra={"event": "listen_failed"})
         ctx.cell.state(State.LISTEN_FAILED, why)
