@@ -22,11 +22,12 @@ from nodeagent.capture.journal import Journal, journals_folder
 from nodeagent.capture.journal_lock import lock_path, take_lock
 from nodeagent.capture.ledger import Ledger
 from nodeagent.capture.publisher import announce
-from nodeagent.capture.recovery import Plan, recover
+from nodeagent.capture.recovery import Plan, last_recorded_ns, recover
 from nodeagent.contract.camera import CameraSpec
 from nodeagent.contract.errors import ConfigError, DecodeError, Refused, Unavailable
 from nodeagent.infra.bus.connect import open_bus
 from nodeagent.infra.bus.port import Bus
+from nodeagent.infra.clip_folders import STREAM_FOLDERS
 from nodeagent.infra.clock import Clock
 from nodeagent.infra.files import sync_folder
 from nodeagent.infra.gaps import LEAST_GAP_NS, GapReason
@@ -122,8 +123,8 @@ class Orphans:
         storage = open_storage(self._settings)
         journal = Journal(path)
         try:
-            last, now_ns = journal.last, self._clock.wall_ns()
-            ledger = Ledger(self._settings.node.state_dir, camera_id, last.task.end_ns if last else None, now_ns)
+            now_ns, end_ns = self._clock.wall_ns(), last_recorded_ns(storage, journal, camera_id)
+            ledger = Ledger(self._settings.node.state_dir, camera_id, end_ns, now_ns)
             recover(storage, self._plan(journal), (Closer(journal), ledger), camera_id, self._clock)
             self._announce(journal, camera_id)
             if self._is_done(storage, journal, camera_id) and _account_to(now_ns, ledger):
@@ -165,7 +166,8 @@ class Orphans:
     def _is_done(self, storage: Storage, journal: Journal, camera_id: str) -> bool:
         """Whether nothing of the camera is left to do; a disk that is away may hold a clip that is."""
         disks = all(is_pool(pool.path) for pool in self._settings.pools)
-        return disks and not journal.unconfirmed and not storage.parts(camera_id)
+        parts = any(storage.parts(camera_id, stream) for stream in STREAM_FOLDERS)
+        return disks and not journal.unconfirmed and not parts
 
 
 def _account_to(now_ns: int, ledger: Ledger) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import shutil
 from pathlib import Path
 
 import av
@@ -13,9 +14,9 @@ import pytest
 from nodeagent.capture.closing import Closer
 from nodeagent.capture.journal import Journal
 from nodeagent.capture.ledger import Ledger
-from nodeagent.capture.recovery import LeftPart, epoch_for, recover, salvage
+from nodeagent.capture.recovery import LeftPart, epoch_for, last_recorded_ns, recover, salvage
 from nodeagent.contract.clip import ClipTask
-from nodeagent.contract.ids import NS_PER_S
+from nodeagent.contract.ids import NS_PER_MS, NS_PER_S
 from nodeagent.contract.states import State
 from nodeagent.infra.clock import SystemClock
 from nodeagent.infra.gaps import GapReason, read_gaps
@@ -157,6 +158,26 @@ def test_without_a_journal_the_epoch_comes_from_the_part_or_is_above_all_that_is
     assert (lost.epoch, lost.last.task.epoch) == (7, 7)
     assert lost.epoch_started_ns == lost.last.task.sample_ns[0]
     assert epoch_for(bench.storage, lost, CAMERA, wall_ns=20_000_000) == 7
+
+
+@pytest.mark.parametrize("analysed", [True, False], ids=["sub-stream-was-there", "sub-stream-was-away"])
+def test_of_two_streams_that_were_killed_the_one_that_was_analysed_is_announced(tmp_path: Path, analysed: bool) -> None:
+    bench = Bench(tmp_path)
+    bench.record(make_video(tmp_path / "a.mp4", seconds=4), close=False)
+    ((clip, part),) = bench.storage.parts(CAMERA)
+    if analysed:
+        shutil.copy(part, bench.storage.folder_for(CAMERA, clip.start_ns, "analyse") / part.name)
+    books = (Closer(Journal(tmp_path / "new.jsonl")), bench.ledger)
+    assert recover(bench.storage, bench.plan, books, CAMERA, SystemClock()) == 1 + analysed
+    (closed,) = books[0].journal.all_unconfirmed()
+    assert closed.task.stream == ("analyse" if analysed else "record")
+    for stream in ("record", "analyse"):
+        assert bench.storage.parts(CAMERA, stream) == []
+        found = bench.storage.find(clip, stream)
+        assert (found is not None) == (stream == "record" or analysed)
+    (main,) = bench.clips()
+    assert bench.ledger.accounted_ns == pytest.approx(main.end_ns, abs=NS_PER_MS)
+    assert last_recorded_ns(bench.storage, books[0].journal, CAMERA) == pytest.approx(main.end_ns, abs=NS_PER_MS)
 
 
 def test_repairing_twice_gives_the_same(tmp_path: Path) -> None:
