@@ -7,6 +7,7 @@ wait for it when it ends.  So there are never more such threads than disks.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
@@ -197,6 +198,9 @@ class Copy:
 
     def _sync(self) -> None:
         sync_file(self._fd)
+        if not os.path.samestat(os.fstat(self._fd), os.stat(self.path)):
+            # Unmounted while in use: the file is complete where nobody finds it.
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), str(self.path))
         self._close()
         self.synced = True
 

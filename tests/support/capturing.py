@@ -11,9 +11,10 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
 from nodeagent.capture import worker
 from nodeagent.capture.closing import Closer
@@ -83,15 +84,27 @@ class Bench:
         places = Places(pools, self.closer.hands, SystemClock())
         self.recorder._landing = Landing(places, "record", SystemClock())
 
-    def record(self, path: Path, *, close: bool = True) -> Ended:
-        """Feed a whole file as fast as it goes; returns how the source ended."""
-        return self._take(StreamSpec(url=str(path)), close, math.inf)
+    def record(
+        self, path: Path, *, close: bool = True, before: Mapping[int, Callable[[], object]] | None = None
+    ) -> Ended:
+        """Feed a whole file as fast as it goes; returns how the source ended.
+
+        `before` says what happens before the packet of this number, from 0.
+        """
+        return self._take(StreamSpec(url=str(path)), close, math.inf, before or {})
 
     def record_loop(self, path: Path, packets: int) -> Ended:
         """Feed a file that is repeated, as fast as it goes, until so many packets came."""
         return self._take(StreamSpec(url=str(path), loop=True), True, packets)
 
-    def _take(self, spec: StreamSpec, close: bool, packets: float) -> Ended:
+    def _take(
+        self,
+        spec: StreamSpec,
+        close: bool,
+        packets: float,
+        before: Mapping[int, Callable[[], object]] = MappingProxyType({}),
+    ) -> Ended:
+        taken = 0
         session = Session(spec, 4.0, SystemClock(), pace=False)
         session.start()
         try:
@@ -102,8 +115,10 @@ class Bench:
                     case Opened(stream):
                         self.recorder.begin_session(stream)
                     case Arrived():
+                        if taken in before:
+                            before[taken]()
                         self.recorder.feed(event)
-                        packets -= 1
+                        packets, taken = packets - 1, taken + 1
                     case Ended():
                         if close:
                             self.recorder.end_session(GapReason(event.state.value), event.detail)
@@ -113,10 +128,11 @@ class Bench:
             self.settle()
 
     def settle(self) -> None:
-        """Wait until the disks have all that they were given."""
+        """Wait until the disks that answer have all that they were given."""
         self.recorder.land(20)
         for hand in self.closer.hands:
-            hand.ask(lambda: None).result(20)
+            if not hand.stalls:
+                hand.ask(lambda: None).result(20)
 
     def closed(self) -> list[Closed]:
         """What was closed and not confirmed, in order."""

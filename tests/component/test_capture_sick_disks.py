@@ -1,0 +1,134 @@
+"""A pool disk that fails in the middle of a clip: no frame is lost, nothing is written where no disk is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from nodeagent.capture import disk_writer
+from nodeagent.contract.states import State
+from nodeagent.infra.gaps import GapReason, read_gaps
+from nodeagent.infra.settings.sections import PoolSettings
+from nodeagent.infra.storage import init_pool
+from tests.support.capturing import CAMERA, Bench
+from tests.support.disks import Disk, mounted_disk
+from tests.support.eventually import eventually
+from tests.support.media import count_frames, make_video
+
+#: Short enough for a test, long against a sync of these small disks.
+STALL_S = 0.6
+FRAMES = 250
+#: The packet before which the disk is hurt, in the second clip: the first one ends after six seconds at the latest.
+HURT_AT = 165
+
+
+@pytest.fixture
+def sick(tmp_path: Path) -> Iterator[Disk]:
+    with mounted_disk(tmp_path / "sick") as disk:
+        yield disk
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    return make_video(tmp_path / "a.mp4", fps=25, gop=25, seconds=FRAMES / 25, bit_rate=1_500_000)
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk_writer, "STALL_S", STALL_S)
+
+
+def two_disks(tmp_path: Path, sick: Disk) -> tuple[Bench, PoolSettings]:
+    """A recorder that writes to the sick disk as long as that one takes anything."""
+    bench = Bench(tmp_path)
+    pools = [
+        PoolSettings(path=sick.folder, reserve_gb=0, quota_gb=1e6),
+        PoolSettings(path=tmp_path / "well", reserve_gb=0, quota_gb=1e-6),
+    ]
+    for pool in pools:
+        init_pool(pool.path)
+    bench.use_pools(*pools)
+    return bench, pools[1]
+
+
+def frames_of(bench: Bench) -> list[int]:
+    return [n for clip in bench.clips() for n in count_frames(clip.path)]
+
+
+@pytest.mark.parametrize("hurt", [Disk.read_only, Disk.fill])
+def test_a_disk_that_refuses_costs_no_frame(
+    tmp_path: Path, sick: Disk, video: Path, hurt: Callable[[Disk], object]
+) -> None:
+    bench, well = two_disks(tmp_path, sick)
+    bench.record(video, before={HURT_AT: lambda: (bench.settle(), hurt(sick))})
+    assert frames_of(bench) == list(range(FRAMES))
+    assert bench.recorder.problem is None
+    assert any(clip.path.is_relative_to(sick.folder) for clip in bench.clips())
+    assert any(clip.path.is_relative_to(well.path) for clip in bench.clips())
+    assert {gap.reason for gap in read_gaps(bench.state_dir, CAMERA, 0, 2**62)} <= {GapReason.START}
+
+
+def test_a_disk_that_is_unmounted_costs_no_frame_and_its_mount_point_stays_empty(
+    tmp_path: Path, sick: Disk, video: Path
+) -> None:
+    bench, well = two_disks(tmp_path, sick)
+    bench.record(video, before={HURT_AT: lambda: (bench.settle(), sick.unmount())})
+    assert list(sick.folder.iterdir()) == []
+    away = frames_of(bench)
+    assert all(clip.path.is_relative_to(well.path) for clip in bench.clips())
+    sick.mount()
+    assert frames_of(bench) == list(range(FRAMES))
+    # What was being written when the disk left is on the other one, from its first frame on.
+    assert away == list(range(away[0], FRAMES))
+    assert 0 < away[0] <= HURT_AT
+
+
+def test_a_disk_that_hangs_costs_no_frame_and_holds_nothing_up(tmp_path: Path, sick: Disk, video: Path) -> None:
+    bench, well = two_disks(tmp_path, sick)
+    slowest = 0.0
+
+    def hang() -> None:
+        bench.settle()
+        sick.freeze()
+
+    def wait() -> None:
+        nonlocal slowest
+        time.sleep(STALL_S * 1.5)
+        began = time.monotonic()
+        bench.recorder.tick()
+        slowest = time.monotonic() - began
+
+    try:
+        bench.record(video, before={HURT_AT: hang, HURT_AT + 20: wait})
+        assert slowest < STALL_S
+        at_hang = frames_of(bench)
+        assert at_hang == list(range(FRAMES))
+        assert any(clip.path.is_relative_to(well.path) for clip in bench.clips())
+    finally:
+        sick.thaw()
+    # The half clip that hung is removed by the thread that hung.
+    eventually(lambda: not list(sick.folder.rglob("*.part.mp4")), within_s=5)
+    assert frames_of(bench) == list(range(FRAMES))
+
+
+def test_the_only_disk_hangs_for_a_while_and_the_clip_waits_in_memory(tmp_path: Path, sick: Disk, video: Path) -> None:
+    bench = Bench(tmp_path)
+    pool = PoolSettings(path=sick.folder, reserve_gb=0)
+    init_pool(pool.path)
+    bench.use_pools(pool)
+
+    def hiccup() -> None:
+        time.sleep(STALL_S * 1.5)
+        bench.recorder.tick()
+        assert bench.recorder.recording
+        sick.thaw()
+
+    try:
+        bench.record(video, before={HURT_AT: sick.freeze, HURT_AT + 5: hiccup})
+    finally:
+        sick.thaw()
+    assert frames_of(bench) == list(range(FRAMES))
+    assert bench.recorder.problem is None or bench.recorder.problem[0] is not State.STORAGE_FULL
