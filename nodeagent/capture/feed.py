@@ -78,6 +78,7 @@ class Feed:
             (self._link.state, self._link.detail),
             self.recorder.problem or (State.CAPTURING, ""),
             trouble(State.BAD_STREAM, self.recorder.stream_trouble),
+            trouble(State.SPARSE_KEYFRAMES, self.recorder.sparse_keys),
         )
         return next((row for row in rows if row[0] is not State.CAPTURING), (State.CAPTURING, ""))
 

@@ -16,6 +16,7 @@ import av
 from nodeagent.capture.account import Account
 from nodeagent.capture.closing import Closer, give_unannounced_name
 from nodeagent.capture.journal import Closed
+from nodeagent.capture.key_frames import KeyFrames
 from nodeagent.capture.landing import Ended, Landing
 from nodeagent.capture.parameter_sets import Template
 from nodeagent.capture.part import Part
@@ -40,8 +41,8 @@ PAUSE_NS = 2 * NS_PER_S
 #: A clip that has been written for this long, ns, shows that its disk takes what it is given: the file's head and the
 #: first fragments, of half a second each, are out.
 PROVEN_NS = NS_PER_S
-#: A stream without a key frame for this long is a fault to be told, ns: its clip is not closed, so nothing is analysed.
-KEYLESS_NS = 60 * NS_PER_S
+#: Of a stream that is slower than that, a pause is as long as so many of its frames.
+PAUSE_FRAMES = 2
 
 #: How long the end of the process waits for its disks, seconds: two stalls and a move.
 LAND_S = 8.0
@@ -97,6 +98,7 @@ class Recorder:
         self._clock = clock
         self._timeline = Timeline(books.ledger.accounted_ns)
         self._segmenter = Segmenter(camera.clip_ns)
+        self._keys = KeyFrames()
         self._template: Template | None = None
         self._part: Part | None = None
         places = Places(books.storage.pools, books.closer.hands, clock)
@@ -117,8 +119,12 @@ class Recorder:
         """Why the stream cannot be analysed, though it may be recorded; empty when it can."""
         if self.samples is not None and self.samples.is_blind:
             return "packets arrive, but none gives a picture"
-        keyless_ns = self._segmenter.keyless_ns(self._timeline.newest_ns) if self._part is not None else 0
-        return f"no key frame for {keyless_ns // NS_PER_S} s" if keyless_ns >= KEYLESS_NS else ""
+        return self._keys.missing if self._part is not None else ""
+
+    @property
+    def sparse_keys(self) -> str:
+        """How far apart key frames are, where that is far; empty otherwise."""
+        return self._keys.sparse if self._part is not None else ""
 
     def analyse(self, samples: Samples | None) -> None:
         """Analyse the stream with these from its next key frame on, where a new clip begins; with None not any more.
@@ -143,6 +149,7 @@ class Recorder:
             self.samples.use(stream.codec_context)
         self._timeline.interrupt(self._books.ledger.accounted_ns)
         self._segmenter.reset()
+        self._keys.restart()
 
     def end_session(self, reason: GapReason, detail: str) -> None:
         """The source is gone: close what is open.  After this no stream of the session is used."""
@@ -161,6 +168,7 @@ class Recorder:
         packet = arrived.packet
         key = packet.is_keyframe
         template = self._template
+        self._keys.add(arrived.arrival_ns, key=key)
         if template is None or (self._part is None and not key):
             return
         exact = arrived.camera_ns is not None
@@ -192,10 +200,13 @@ class Recorder:
             self.samples.feed(packet, exact_ns)
 
     def _at_key_frame(self, template: Template, packet: av.Packet[av.VideoStream], time_ns: int) -> None:
-        changed = template.changes(packet) or self._next_samples is not self.samples
+        other_rate = self._timeline.rate_changed()
+        changed = template.changes(packet) or other_rate or self._next_samples is not self.samples
         if not self._segmenter.cuts(time_ns) and not changed and self._part is not None:
             return
         self._close(time_ns)
+        if other_rate and self.samples is not None:
+            self.samples.renew_ring()
         self._take_samples()
         self._open(template.stream, time_ns)
 
@@ -254,8 +265,9 @@ class Recorder:
         if part is None:
             return
         samples = self.samples.end_clip() if self.samples is not None else None
-        end_ns = part.last_ns + self._timeline.step_ns
-        if next_ns is not None and next_ns - part.last_ns <= PAUSE_NS:
+        step_ns = self._timeline.step_ns
+        end_ns = part.last_ns + min(step_ns, PAUSE_NS)
+        if next_ns is not None and next_ns - part.last_ns <= max(PAUSE_NS, PAUSE_FRAMES * step_ns):
             end_ns = next_ns
         try:
             self._landing.end(Ended(part, end_ns, samples))
@@ -344,8 +356,10 @@ class Recorder:
         self._settle()
         if self._part is not None:
             self._is_safe(self._part)
-        else:
-            self._books.ledger.tick(self._clock.wall_ns())
+            return
+        if self._template is not None and self._keys.awaited:
+            self._set_problem(State.BAD_STREAM, self._keys.awaited)
+        self._books.ledger.tick(self._clock.wall_ns())
 
     def land(self, patience_s: float) -> None:
         """Wait for the disks to complete the clips that ended; what they do not take in time stays a part there."""

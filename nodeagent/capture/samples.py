@@ -190,6 +190,10 @@ class Samples:
         luma = self._luma.take()
         return ClipSamples(tuple(self._sample_ns), self._scale.width, self._scale.height, ref, luma)
 
+    def renew_ring(self) -> None:
+        """The next clip begins a ring of its own, as when its picture had another size."""
+        self._close_ring()
+
     def _close_ring(self) -> None:
         if self._ring is not None:
             self._ring.close()

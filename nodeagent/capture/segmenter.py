@@ -15,10 +15,6 @@ class Segmenter:
         self._due_ns: int | None = None
         self._last_key_ns: int | None = None
 
-    def keyless_ns(self, newest_ns: int) -> int:
-        """For how long no key frame came, up to the newest frame; 0 before the first."""
-        return 0 if self._last_key_ns is None else max(0, newest_ns - self._last_key_ns)
-
     def reset(self) -> None:
         """The stream was interrupted: the next key frame begins a clip."""
         self._due_ns = None

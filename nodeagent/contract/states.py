@@ -25,6 +25,7 @@ class State(StrEnum):
     AUTH_FAILED = "auth_failed"
     NO_VIDEO = "no_video"
     BAD_STREAM = "bad_stream"
+    SPARSE_KEYFRAMES = "sparse_keyframes"
     SOURCE_ENDED = "source_ended"
     STORAGE_FULL = "storage_full"
     STORAGE_MISSING = "storage_missing"
@@ -70,6 +71,9 @@ MEANING: dict[State, Meaning] = {
     State.AUTH_FAILED: Meaning(True, "the camera refuses user or password: correct them in the camera's url"),
     State.NO_VIDEO: Meaning(True, "the stream carries no video: check the path part of the camera's url"),
     State.BAD_STREAM: Meaning(True, "the video cannot be read: check the camera's codec and encoder settings"),
+    State.SPARSE_KEYFRAMES: Meaning(
+        True, "clips and alarms come as late as key frames: switch off the camera's smart codec (H.264+, H.265+)"
+    ),
     State.SOURCE_ENDED: Meaning(True, "the file is at its end: set loop = true to play it again"),
     State.STORAGE_FULL: Meaning(True, "the pool's disk is full: lower quota_gb or reserve_gb, or add space"),
     State.STORAGE_MISSING: Meaning(

@@ -45,13 +45,3 @@ def test_the_first_key_frame_after_an_interruption_begins_a_clip() -> None:
     assert not segmenter.cuts(START + NS_PER_S // 10)
     segmenter.reset()
     assert segmenter.cuts(START + NS_PER_S // 5)
-
-
-def test_the_time_without_a_key_frame_is_counted_from_the_last_one() -> None:
-    segmenter = Segmenter(GRID)
-    assert segmenter.keyless_ns(START) == 0
-    segmenter.begin(START)
-    segmenter.cuts(START + 2 * NS_PER_S)
-    assert segmenter.keyless_ns(START + 9 * NS_PER_S) == 7 * NS_PER_S
-    segmenter.reset()
-    assert segmenter.keyless_ns(START + 20 * NS_PER_S) == 0
