@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from nodeagent.capture import orphans
+from nodeagent.capture.age_clock import AgeClock
 from nodeagent.capture.classes import Classes
 from nodeagent.capture.hour_folders import (
     CLOSED_AFTER_NS,
@@ -61,19 +62,20 @@ def main(ctx: WorkerContext, _arg: str) -> int:
     orphans.start(ctx)
     beat = partial(ctx.cell.beat, allow_s=FOLDER_ALLOW_S)
     classes = Classes(ctx.settings)
+    ages = AgeClock(ctx.settings.node.state_dir / "retention_clock.json", ctx.clock.wall_ns(), ctx.clock.monotonic_s())
     keepers = [DiskKeeper(pool, classes.limits, beat) for pool in ctx.settings.pools]
     while not ctx.stop.requested:
         if classes.refresh():
             for keeper in keepers:
                 keeper.sort_anew()
-        _look(ctx, keepers)
+        _look(ctx, keepers, ages)
         end_s = ctx.clock.monotonic_s() + LOOK_S
         while ctx.clock.monotonic_s() < end_s and not ctx.stop.wait(_BEAT_S):
             ctx.cell.beat()
     return EXIT_OK
 
 
-def _look(ctx: WorkerContext, keepers: list[DiskKeeper]) -> None:
+def _look(ctx: WorkerContext, keepers: list[DiskKeeper], ages: AgeClock) -> None:
     """One look at every disk, and what it showed on the board."""
     clips = size = free = quota = 0
     missing, full = [], []
@@ -82,7 +84,7 @@ def _look(ctx: WorkerContext, keepers: list[DiskKeeper]) -> None:
             if not is_pool(keeper.pool.path):
                 missing.append(str(keeper.pool.path))
                 continue
-            free += _tidy(ctx, keeper)
+            free += _tidy(ctx, keeper, ages)
         except (OSError, StorageFull) as exc:
             full.append(f"{keeper.pool.path}: {exc}")
         clips, size = clips + keeper.used[0], size + keeper.used[1]
@@ -97,7 +99,7 @@ def _look(ctx: WorkerContext, keepers: list[DiskKeeper]) -> None:
         ctx.cell.state(State.RUNNING)
 
 
-def _tidy(ctx: WorkerContext, keeper: DiskKeeper) -> int:
+def _tidy(ctx: WorkerContext, keeper: DiskKeeper, ages: AgeClock) -> int:
     """Tidy one disk; returns its free bytes.
 
     Raises:
@@ -111,7 +113,7 @@ def _tidy(ctx: WorkerContext, keeper: DiskKeeper) -> int:
         if ctx.stop.requested or ctx.clock.monotonic_s() >= end_s:
             break
     end_s = ctx.clock.monotonic_s() + CLEAR_S
-    for _ in keeper.clear(now_ns):
+    for _ in keeper.clear(ages.now_ns(now_ns, ctx.clock.monotonic_s())):
         ctx.cell.add("deleted")
         if ctx.stop.requested or ctx.clock.monotonic_s() >= end_s:
             # There is more to delete, so the disk may well be under its reserve still.

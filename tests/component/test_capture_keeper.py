@@ -11,6 +11,7 @@ import pytest
 
 from nodeagent.capture import keeper as keeping
 from nodeagent.capture import shelf
+from nodeagent.capture.age_clock import AgeClock
 from nodeagent.capture.classes import Classes
 from nodeagent.capture.hour_folders import RACY_NS
 from nodeagent.capture.journal import Journal
@@ -211,7 +212,8 @@ def test_the_worker_shows_a_disk_that_stays_under_its_reserve_and_goes_on_with_t
     board = Board.create(tmp_path / "board", "n1", os.getpid(), 0)
     cell = board.claim("storage", Kind.STORAGE)
     ctx = WorkerContext("storage", load_settings(config), cell, Stop(), SystemClock(), tmp_path)
-    keeping._look(ctx, [DiskKeeper(pool) for pool in ctx.settings.pools])
+    ages = AgeClock(tmp_path / "clock.json", ctx.clock.wall_ns(), ctx.clock.monotonic_s())
+    keeping._look(ctx, [DiskKeeper(pool) for pool in ctx.settings.pools], ages)
     assert cell.current_state is State.STORAGE_FULL
     assert (cell.get("clips"), cell.get("bytes")) == (1, 100)
 

@@ -1,0 +1,74 @@
+"""The time by which clips are old: the wall clock, but not at once when it has jumped ahead.
+
+A clock that is set years ahead by mistake would make every clip old, and what is deleted does not come back when the
+mistake is seen.  So after a jump the ages stand where they were, and go on with the time that really passes, for a day.
+An agent that was off for longer than a day looks the same from here, and then deletes a day late.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+from nodeagent.contract.ids import NS_PER_S
+from nodeagent.infra.files import write_atomically
+
+log = logging.getLogger(__name__)
+
+#: A clock that is further ahead than this has jumped, ns: no clock drifts by a day.
+JUMP_NS = 24 * 3600 * NS_PER_S
+#: How long a jump is not believed, seconds: a person or a time server has noticed by then.
+HOLD_S = 24 * 3600.0
+#: How often the time is kept for the next start, seconds: less than a jump, so that a crash is none.
+KEEP_S = 3600.0
+
+
+class AgeClock:
+    """Follows the wall clock; for one thread.
+
+    Args:
+        path: file that keeps the time over a restart.
+        wall_ns, monotonic_s: the clocks now.
+    """
+
+    def __init__(self, path: Path, wall_ns: int, monotonic_s: float) -> None:
+        self._path = path
+        self._kept_s: float | None = None
+        self._trusted_ns, self._trusted_s = _read(path, wall_ns), monotonic_s
+        self._held_since_s: float | None = None
+
+    def now_ns(self, wall_ns: int, monotonic_s: float) -> int:
+        """The time by which clips are old, UTC ns."""
+        expected_ns = self._trusted_ns + round((monotonic_s - self._trusted_s) * NS_PER_S)
+        if wall_ns - expected_ns > JUMP_NS:
+            if self._held_since_s is None:
+                self._held_since_s = monotonic_s
+                log.warning(
+                    "the clock is %.1f days ahead of what it was: for %.0f hours no clip is old by it",
+                    (wall_ns - expected_ns) / JUMP_NS,
+                    HOLD_S / 3600,
+                    extra={"event": "clock_jumped"},
+                )
+            if monotonic_s - self._held_since_s < HOLD_S:
+                return expected_ns
+        self._held_since_s = None
+        self._trusted_ns, self._trusted_s = wall_ns, monotonic_s
+        if self._kept_s is None or monotonic_s - self._kept_s >= KEEP_S:
+            self._kept_s = monotonic_s
+            self._keep(wall_ns)
+        return wall_ns
+
+    def _keep(self, wall_ns: int) -> None:
+        try:
+            write_atomically(self._path, json.dumps({"v": 1, "wall_ns": wall_ns}).encode())
+        except OSError as exc:
+            log.warning("%s cannot be written: %s", self._path, exc.strerror, extra={"event": "clock_not_kept"})
+
+
+def _read(path: Path, wall_ns: int) -> int:
+    """The time that was kept; now when there is none, or none that can be read."""
+    try:
+        return int(json.loads(path.read_bytes())["wall_ns"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return wall_ns
