@@ -141,14 +141,16 @@ secret = {json.dumps(plan.push_secret)}
 """
     ]
     for number in range(1, plan.cameras + 1):
-        loop = ", loop = true" if is_file else ""
+        stream = f"{{ url = {json.dumps(source)}{', loop = true' if is_file else ''} }}"
         parts.append(
             f"""
 [[cameras]]
 camera_id = "cam{number}"
 name = "Crossing {number}"
-record = {{ url = {json.dumps(source)}{loop} }}
+record = {stream}
 """
+            # The last one shows a main stream that is only recorded beside a sub-stream that is analysed.
+            + (f"analyse = {stream}\n" if shipped and 1 < number == plan.cameras else "")
             + _rules(shipped)
         )
     return "".join(parts)

@@ -17,6 +17,7 @@ from nodeagent.cli.demo_config import DemoPlan
 from nodeagent.cli.demo_ledger import CameraLedger, gap_summary
 from nodeagent.cli.demo_report import DemoOutcome, ShownAlarm, pretty_push
 from nodeagent.cli.times import local_time
+from nodeagent.contract.clip import StreamName
 from nodeagent.contract.errors import AgentError, BadMedia
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.report import NodeReport
@@ -185,11 +186,15 @@ def _alarm_line(row: AlarmRow, zone: ZoneInfo) -> dict[str, str]:
 def camera_ledger(settings: Settings, camera_id: str, until_ns: int = FOREVER_NS) -> CameraLedger:
     """One camera's account, of a node whose agent has stopped; gaps count up to `until_ns`.
 
+    Of a camera with a sub-stream it is that stream's clips that are announced and judged.
+
     Raises:
         AgentError: a file cannot be read.
     """
     state_dir = settings.node.state_dir
-    clips = Storage(settings.pools).clips(camera_id, 0, FOREVER_NS)
+    camera = next(camera for camera in settings.cameras if camera.camera_id == camera_id)
+    analysed: StreamName = "record" if camera.analyse is None else "analyse"
+    clips = Storage(settings.pools).clips(camera_id, 0, FOREVER_NS, stream=analysed)
     journal = Journal(state_dir / "journal" / f"{camera_id}.jsonl")
     waiting = {closed.key for closed in journal.all_unconfirmed()}
     journal.close()
@@ -198,14 +203,13 @@ def camera_ledger(settings: Settings, camera_id: str, until_ns: int = FOREVER_NS
     gap_s, gap_why = gap_summary(
         [(gap.reason.value, (min(gap.to_ns, until_ns) - gap.from_ns) / NS_PER_S) for gap in gaps]
     )
-    sample_fps = next(camera.sample_fps for camera in settings.cameras if camera.camera_id == camera_id)
     return CameraLedger(
         camera_id=camera_id,
         clips_made=len(clips),
         clips_announced=sum((stored.clip.epoch, stored.clip.start_ns) not in waiting for stored in clips),
         clips_judged=judged.clips,
         clips_twice=judged.duplicates,
-        samples_expected=samples_in(clips, sample_fps),
+        samples_expected=samples_in(clips, camera.sample_fps),
         samples_judged=judged.samples,
         gap_s=gap_s,
         gap_why=gap_why,
