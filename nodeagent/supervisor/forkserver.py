@@ -24,9 +24,11 @@ from nodeagent.supervisor import child
 from nodeagent.supervisor.child import Order
 from nodeagent.supervisor.descriptors import expect_spare
 
-#: What keeps libraries from starting threads when they are imported.  BLAS: one thread per core.  ONNX Runtime from
-#: 1.27 on: a sender of usage data to its maker, which has no place in a plant's network anyway.
-SINGLE_THREADED: Final = {
+#: Environment of the fork server.  It keeps libraries from starting threads when they are imported.  BLAS: one thread
+#: per core.  ONNX Runtime from 1.27 on: a sender of usage data to its maker, which has no place in a plant's network
+#: anyway.  And the C library from giving each thread of a child a heap of its own, which it hardly uses: 3 MB a camera.
+SURROUNDINGS: Final = {
+    "MALLOC_ARENA_MAX": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -87,7 +89,7 @@ class Starter:
         Raises:
             Unavailable: no process could be made; try again later.
         """
-        os.environ.update(SINGLE_THREADED)
+        os.environ.update(SURROUNDINGS)
         process = self._context.Process(target=child.run, args=(order,), name=order.name)
         try:
             expect_spare()

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from nodeagent.supervisor.daemon import PRELOAD
-from nodeagent.supervisor.forkserver import SINGLE_THREADED
+from nodeagent.supervisor.forkserver import SURROUNDINGS
 
 #: Says, in a process of its own as the fork server is, what the preload came to.
 PROBE = f"""
@@ -28,6 +28,6 @@ def test_the_parent_loads_nothing_of_the_stages() -> None:
 
 
 def test_the_preload_loads_everything_but_the_web_server_and_starts_no_thread() -> None:
-    environment = os.environ | SINGLE_THREADED
+    environment = os.environ | SURROUNDINGS
     done = subprocess.run([sys.executable, "-c", PROBE], env=environment, capture_output=True, text=True, timeout=60)
     assert done.stdout == "{} 1 True True\n[]\n", done.stderr
