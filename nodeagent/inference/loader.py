@@ -12,8 +12,9 @@ import threading
 from collections.abc import Callable
 
 from nodeagent.contract.clip import ClipTask
-from nodeagent.contract.errors import BadMedia
+from nodeagent.contract.errors import BadMedia, Unavailable
 from nodeagent.inference.choice import Choice
+from nodeagent.inference.clip_files import ClipFiles
 from nodeagent.inference.engine import Pixels
 from nodeagent.inference.intake import Intake, Taken
 from nodeagent.inference.letterbox import Letterbox
@@ -22,7 +23,6 @@ from nodeagent.inference.rings import Rings
 from nodeagent.inference.tries import TRIES_MAX, Tries
 from nodeagent.inference.work import WAIT_S, Alien, Batch, Buffers, Cancelled, Channel, Ended, Job, Way
 from nodeagent.infra.clock import Clock
-from nodeagent.infra.storage import Storage
 from nodeagent.infra.video import clip_samples
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Loader:
         self,
         node_id: str,
         intake: Intake,
-        storage: Storage,
+        files: ClipFiles,
         rings: Rings,
         choice: Choice,
         buffers: Buffers,
@@ -59,7 +59,7 @@ class Loader:
     ) -> None:
         self._node_id = node_id
         self._intake = intake
-        self._storage = storage
+        self._files = files
         self._rings = rings
         self._choice = choice
         self._buffers = buffers
@@ -94,6 +94,7 @@ class Loader:
             self.crashed = True
         finally:
             self._rings.close()
+            self._files.close()
             self.done.set()
 
     def alive(self) -> None:
@@ -130,7 +131,7 @@ class Loader:
             filling = Filling(job, job.model, letterbox, self._buffers, out, self.alive)
             self._from_clip(job.task, filling)
             return filling.end("clip")
-        except (BadMedia, OSError) as exc:
+        except (BadMedia, Unavailable, OSError) as exc:
             return Ended(job, "none", (), f"clip cannot be read: {exc}")
 
     def _from_ring(self, task: ClipTask, filling: Filling) -> bool:
@@ -157,18 +158,17 @@ class Loader:
 
         Raises:
             BadMedia: the file is gone or cannot be decoded.
+            Unavailable: it lies on a node that cannot be asked.
         """
-        stored = self._storage.find(task.clip_id, task.stream)
-        if stored is None:
-            raise BadMedia("not in the storage pool")
         last = -1
         try:
-            samples = clip_samples(stored.path, task.start_ns, task.sample_ns, task.sample_width, task.sample_height)
-            for index, i420 in samples:
-                if index > last:
-                    filling.letterbox(i420, filling.slot())
-                    filling.keep(task.sample_ns[index])
-                    last = index
+            with self._files.file_of(task, self.alive) as path:
+                samples = clip_samples(path, task.start_ns, task.sample_ns, task.sample_width, task.sample_height)
+                for index, i420 in samples:
+                    if index > last:
+                        filling.letterbox(i420, filling.slot())
+                        filling.keep(task.sample_ns[index])
+                        last = index
         except BaseException:
             filling.drop()
             raise

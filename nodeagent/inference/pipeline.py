@@ -14,6 +14,7 @@ from nodeagent.contract.errors import BadModel, ConfigError, Unavailable
 from nodeagent.contract.ids import NS_PER_MS, NS_PER_S
 from nodeagent.contract.states import State
 from nodeagent.inference.choice import Choice
+from nodeagent.inference.clip_files import ClipFiles
 from nodeagent.inference.intake import PREFETCH, Intake
 from nodeagent.inference.loader import Items, Loader
 from nodeagent.inference.model import Model
@@ -35,6 +36,7 @@ from nodeagent.inference.work import (
 )
 from nodeagent.infra.bus.port import Bus
 from nodeagent.infra.bus.topology import CLIPS_SPILL, clips_queue
+from nodeagent.infra.clip_client import ClipClient, ConfiguredPeers
 from nodeagent.infra.drain import Drain
 from nodeagent.infra.storage import Storage
 from nodeagent.infra.wanted import WantedFile
@@ -72,9 +74,12 @@ class Pipeline:
         self._results: Results = Channel(self._over)
         choice = Choice(models, WantedFile(ctx.wanted_path))
         node = settings.node
-        storage, rings, intake = Storage(settings.pools), Rings(ctx.memory_dir), Intake(node.node_id, bus)
+        rings, intake = Rings(ctx.memory_dir), Intake(node.node_id, bus)
+        fetched_dir = node.state_dir / "fetched" / ctx.name.replace(":", "-")
+        client = ClipClient(ConfiguredPeers(settings.peers), fetched_dir, ctx.clock)
+        files = ClipFiles(node.node_id, Storage(settings.pools), client)
         self._tries = Tries(node.state_dir / "inference", self._over, ctx.clock.wall_ns())
-        self._loader = Loader(node.node_id, intake, storage, rings, choice, self._buffers, self._tries, ctx.clock)
+        self._loader = Loader(node.node_id, intake, files, rings, choice, self._buffers, self._tries, ctx.clock)
         self._publisher = Publisher(node.node_id, bus, ctx.clock, self._over, self._tally, self._tries)
         self._stuck_s = STUCK_S + (settings.bus.confirm_timeout_s if settings.bus else 0.0)
         slowest_sample_s = max(model.engine.describe().sample_s for model in models.values())

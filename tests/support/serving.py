@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,19 +21,14 @@ from nodeagent.infra.stop import Stop
 from nodeagent.infra.storage import Storage, init_pool
 from nodeagent.infra.worker import WorkerContext
 from tests.support.eventually import eventually
+from tests.support.services import free_port
+
+__all__ = ["NODE", "OTHER_TOKEN", "TOKEN", "Serving", "T", "free_port", "serving", "settings_in"]
 
 TOKEN, OTHER_TOKEN = "nodes-" + "t" * 32, "console-" + "o" * 32
 NODE = "n2"
 #: Start of the first clip, UTC ns: 2026-11-24T04:31:09Z.
 T = 1_795_494_669_000_000_000
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass
