@@ -23,6 +23,7 @@ import av
 
 from nodeagent.capture.opening import Source, cause_of, open_source, pick_video
 from nodeagent.capture.pacer import Pacer
+from nodeagent.capture.stamps import STILL_NS
 from nodeagent.contract.camera import StreamSpec
 from nodeagent.contract.errors import BadMedia
 from nodeagent.contract.ids import NS_PER_MS, NS_PER_S, NS_PER_US
@@ -319,4 +320,6 @@ def _spread(held: list[Arrived]) -> Iterator[Arrived]:
 
 def _length_ns(packet: av.Packet[av.VideoStream]) -> int:
     """How long the packet's picture is shown, as well as it is known."""
-    return ns_of(packet.duration, packet.time_base) if packet.duration else UNKNOWN_LENGTH_NS
+    length_ns = ns_of(packet.duration, packet.time_base) if packet.duration else 0
+    # Without parameter sets FFmpeg has picture follow picture within a microsecond.
+    return length_ns if length_ns >= STILL_NS else UNKNOWN_LENGTH_NS

@@ -1,11 +1,13 @@
-"""A corpus of broken and odd streams, made here by PyAV and by surgery on bytes: small, quick and the same every time.
+"""Tools to make broken and odd streams, by PyAV and by surgery on bytes: small, quick and the same every time.
 
-Nothing is fetched.  Each function writes one file into a folder and returns its path.
+Nothing is fetched.  `tests.support.corpus_cases` lists what is made with them.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
+import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +15,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from tests.support.media import picture
+from tests.support.media import annex_b, picture
 
 #: Bytes of one packet of MPEG-TS.
 TS_PACKET = 188
@@ -147,3 +149,50 @@ def sound(path: Path, seconds: float = 2.0) -> Path:
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
     return path
+
+
+def elementary(path: Path, source: Path) -> Path:
+    """The source's bare H.264 in Annex B form, which has no time stamps."""
+    path.write_bytes(annex_b(source))
+    return path
+
+
+def access_units(body: bytes) -> list[bytes]:
+    """Annex B cut at its access unit delimiters."""
+    cuts = [found.start() for found in re.finditer(rb"\x00\x00\x00\x01\x09", body)] + [len(body)]
+    return [body[start:end] for start, end in itertools.pairwise(cuts)]
+
+
+def change_units(path: Path, types: set[int], change: Callable[[bytes], bytes]) -> Path:
+    """Change, or with an empty result leave out, the H.264 units of these types in an Annex B file."""
+    body = bytearray()
+    for unit in re.split(rb"\x00\x00\x01", path.read_bytes())[1:]:
+        new = change(unit) if unit and unit[0] & 0x1F in types else unit
+        body += b"\x00\x00\x01" + new if new else b""
+    path.write_bytes(b"\x00" + body)
+    return path
+
+
+def first_unit(path: Path, kind: int) -> bytes:
+    """The first H.264 unit of this type in any file."""
+    return next(unit for unit in re.split(rb"\x00\x00\x01", annex_b(path)) if unit and unit[0] & 0x1F == kind)
+
+
+def decodes(path: Path) -> int:
+    """Frames of a file, which decodes from its first frame on without an error; raises otherwise."""
+    with av.open(str(path), options={"err_detect": "explode"}) as source:
+        stream = source.streams.video[0]
+        stream.codec_context.thread_count = 1
+        frames = [frame.pts for frame in source.decode(stream)]
+    assert frames[0] == 0, "the first picture is not the clip's first"
+    return len(frames)
+
+
+def demuxes(path: Path) -> int:
+    """Packets of a file, which begins with a key frame and whose stamps grow; raises otherwise."""
+    with av.open(str(path)) as source:
+        packets = [packet for packet in source.demux(source.streams.video[0]) if packet.size]
+    assert packets[0].is_keyframe
+    assert all(b.dts > a.dts for a, b in itertools.pairwise(packets) if a.dts is not None and b.dts is not None)
+    assert all(packet.pts is not None and packet.dts is not None and packet.pts >= packet.dts for packet in packets)
+    return len(packets)
