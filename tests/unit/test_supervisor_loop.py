@@ -218,6 +218,11 @@ def test_a_camera_whose_class_of_retention_does_not_run_is_a_fault(tmp_path: Pat
     known = "['default', 'gate']"
     expected = f"cameras[1].retention: expected one of {known}: another is loaded at a restart only (got 'yard')"
     assert [str(fault) for fault in caught.value.faults] == [expected]
+    path.write_text(text + camera.format("gate"))
+    (gate,) = source.read()
+    # The storage worker follows a camera's class: its capture goes on.
+    assert gate.retention == "gate"
+    assert gate.capture_part == gate.model_copy(update={"retention": ""}).capture_part
 
 
 def test_signals_reach_the_loop_in_order(bench: Bench) -> None:
