@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nodeagent.capture.closing import Closer, finish_renames, give_unannounced_name
+from nodeagent.capture.doubles import without_doubles
 from nodeagent.capture.fragments import truncate_to, wholeness
 from nodeagent.capture.journal import Closed, Journal
 from nodeagent.capture.ledger import Ledger
@@ -156,9 +157,9 @@ def recover(storage: Storage, plan: Plan, books: tuple[Closer, Ledger], camera_i
     closer, ledger = books
     finish_renames(closer.journal)
     repaired = 0
-    for clip, path in storage.parts(camera_id, "analyse"):
+    for clip, path in without_doubles(storage, closer.journal, storage.parts(camera_id, "analyse"), "analyse"):
         repaired += salvage(LeftPart(path, clip, "analyse", True), plan, closer, clock.wall_ns()) is not None
-    for clip, path in storage.parts(camera_id, "record"):
+    for clip, path in without_doubles(storage, closer.journal, storage.parts(camera_id, "record"), "record"):
         try:
             changed_ns = path.stat().st_mtime_ns
         except OSError:

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from nodeagent.capture import disk_writer
+from nodeagent.capture.recovery import recover
+from nodeagent.contract.clip import part_file_name
 from nodeagent.contract.states import State
+from nodeagent.infra.clock import SystemClock
 from nodeagent.infra.gaps import GapReason, read_gaps
 from nodeagent.infra.settings.sections import PoolSettings
 from nodeagent.infra.storage import init_pool
@@ -20,9 +23,9 @@ from tests.support.media import count_frames, make_video
 
 #: Short enough for a test, long against a sync of these small disks.
 STALL_S = 0.6
-FRAMES = 250
-#: The packet before which the disk is hurt, in the second clip: the first one ends after six seconds at the latest.
-HURT_AT = 165
+FRAMES = 300
+#: The packet before which the disk is hurt, when the first clip is complete, wherever its grid lies.
+HURT_AT = 215
 
 
 @pytest.fixture
@@ -132,3 +135,24 @@ def test_the_only_disk_hangs_for_a_while_and_the_clip_waits_in_memory(tmp_path: 
         sick.thaw()
     assert frames_of(bench) == list(range(FRAMES))
     assert bench.recorder.problem is None or bench.recorder.problem[0] is not State.STORAGE_FULL
+
+
+def test_what_is_left_of_clips_that_moved_makes_no_second_clip(tmp_path: Path, sick: Disk, video: Path) -> None:
+    bench, well = two_disks(tmp_path, sick)
+    bench.record(video, close=False, before={HURT_AT: lambda: (bench.settle(), sick.fill())})
+    (sick.folder / "filler").unlink()
+    first = bench.clips()[0]
+    ((clip, part),) = bench.storage.parts(CAMERA)
+    # As if killed before they were removed: both clips have half a file there.
+    leftovers = [
+        first.path.with_name(part_file_name(first.clip)),
+        sick.folder / "clips" / part.relative_to(well.path / "clips"),
+    ]
+    for path, whole in zip(leftovers, (first.path, part), strict=True):
+        path.write_bytes(whole.read_bytes()[:-200_000])
+    assert recover(bench.storage, bench.plan, (bench.closer, bench.ledger), CAMERA, SystemClock()) == 1
+    assert not any(path.exists() for path in leftovers)
+    assert bench.storage.parts(CAMERA) == []
+    assert [task.clip_id for task in bench.tasks()] == [stored.clip for stored in bench.clips()]
+    assert bench.clips()[-1].path.is_relative_to(well.path)
+    assert bench.clips()[-1].clip == clip
