@@ -82,6 +82,7 @@ class Samples:
         self._skipper = Skipper(plan.fps)
         self._decoder: Decoder | None = None
         self._ring: RingWriter | None = None
+        self._held: RingWriter | None = None
         self._scale = I420Scaler(2, 2)
         self._luma = LumaMeter()
         self._sample_ns: list[int] = []
@@ -131,6 +132,8 @@ class Samples:
             if not self.ring_trouble:
                 log.warning("%s", exc, extra={"event": "ring_full", "camera": place.camera_id})
             self.ring_trouble = str(exc)
+        finally:
+            self._close_held()
 
     def feed(self, packet: Packet, time_ns: int) -> None:
         """Decode a packet whose picture is shown at `time_ns`.
@@ -192,7 +195,14 @@ class Samples:
 
     def renew_ring(self) -> None:
         """The next clip begins a ring of its own, as when its picture had another size."""
-        self._close_ring()
+        self._close_held()
+        # Held until then: a ring that nobody holds would be adopted.
+        self._held, self._ring = self._ring, None
+
+    def _close_held(self) -> None:
+        if self._held is not None:
+            self._held.close()
+            self._held = None
 
     def _close_ring(self) -> None:
         if self._ring is not None:
@@ -201,4 +211,5 @@ class Samples:
 
     def close(self) -> None:
         """Let go of the ring."""
+        self._close_held()
         self._close_ring()
