@@ -35,11 +35,13 @@ class Use:
         clips: finished clips.
         size: bytes of all files.
         changed_ns: the folder's time of change when it was counted; 0 when the count must not be relied on.
+        is_saved: whether the hour's summary says this too.
     """
 
     clips: int
     size: int
     changed_ns: int
+    is_saved: bool = False
 
     def without(self, size: int) -> Use:
         """One clip of this size was deleted.  The folder's time of change is not known any more."""
@@ -62,16 +64,16 @@ def hour_folders(day: Path) -> list[Path]:
 
 
 def use_of(folder: Path, known: Use, now_ns: int) -> Use:
-    """What a folder holds; lists it only when neither `known` nor its summary tells."""
+    """What a folder holds; lists it only when neither `known` nor its summary tells, or to leave a summary."""
     try:
         changed_ns = folder.stat().st_mtime_ns
     except OSError:
         return UNCOUNTED
-    if known.changed_ns == changed_ns:
-        return known
     closed = hour_of(folder) < hour_at(now_ns - CLOSED_AFTER_NS)
+    if known.changed_ns == changed_ns and (known.is_saved or not closed):
+        return known
     if closed and (saved := read_summary(folder, changed_ns)) is not None:
-        return Use(saved[0].clips, saved[1], changed_ns)
+        return Use(saved[0].clips, saved[1], changed_ns, is_saved=True)
     size, names = 0, []
     for entry in _entries(folder):
         try:
@@ -82,9 +84,7 @@ def use_of(folder: Path, known: Use, now_ns: int) -> Use:
     hour = hour_of_names(names)
     if abs(now_ns - changed_ns) < RACY_NS:
         return Use(hour.clips, size, 0)
-    if closed:
-        write_summary(folder, hour, size, changed_ns)
-    return Use(hour.clips, size, changed_ns)
+    return Use(hour.clips, size, changed_ns, is_saved=closed and write_summary(folder, hour, size, changed_ns))
 
 
 def clip_starts(folder: Path) -> list[tuple[int, str]]:

@@ -119,8 +119,8 @@ def read_summary(folder: Path, changed_ns: int) -> tuple[Hour, int] | None:
         return None
 
 
-def write_summary(folder: Path, hour: Hour, size: int, changed_ns: int) -> None:
-    """Leave what a closed hour holds; `size` in bytes.
+def write_summary(folder: Path, hour: Hour, size: int, changed_ns: int) -> bool:
+    """Leave what a closed hour holds, `size` in bytes; whether that was possible.
 
     Not synced and not renamed: half a summary is no JSON, and costs one listing more.
     """
@@ -134,5 +134,8 @@ def write_summary(folder: Path, hour: Hour, size: int, changed_ns: int) -> None:
         "recorded_ns": hour.recorded_ns,
         "spans": hour.spans,
     }
-    with contextlib.suppress(OSError):
+    try:
         summary_path(folder).write_text(json.dumps(record, separators=(",", ":")))
+    except OSError:
+        return False
+    return True

@@ -109,6 +109,23 @@ def test_a_closed_hour_is_counted_once_and_again_when_its_folder_changed(tmp_pat
         assert keeper.used == (2, 200)
 
 
+def test_an_hour_that_was_watched_while_it_grew_has_a_summary_when_it_is_closed(tmp_path: Path) -> None:
+    disk = Disk(tmp_path / "p")
+    path = disk.add(START)
+    summary = path.parent.with_name(path.parent.name + SUMMARY_SUFFIX)
+    keeper = DiskKeeper(disk.pool)
+    look(keeper, START + HOUR_NS)
+    assert not summary.exists()
+    for _ in range(FULL_LOOK_EVERY):
+        look(keeper, LATER)
+    assert json.loads(summary.read_bytes())["clips"] == 1
+    # Once: it costs a listing.
+    summary.unlink()
+    for _ in range(FULL_LOOK_EVERY):
+        look(keeper, LATER)
+    assert not summary.exists()
+
+
 def test_a_deletion_makes_the_summary_stale(tmp_path: Path) -> None:
     disk = Disk(tmp_path / "p", clips_kept=2.5)
     for n in range(4):
