@@ -13,27 +13,14 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from nodeagent.contract.clip import PART_SUFFIX
 from nodeagent.infra.clip_folders import named, names_in
-from nodeagent.infra.gaps import LEAST_GAP_NS
+from nodeagent.infra.spans import Span, joined
 
 #: Ending of an hour's summary.
 SUMMARY_SUFFIX = ".summary"
 _VERSION = 2
-
-
-class Span(NamedTuple):
-    """Time that was recorded without a hole: capture time, UTC ns."""
-
-    from_ns: int
-    to_ns: int
-
-    @property
-    def duration_ns(self) -> int:
-        """Its length."""
-        return self.to_ns - self.from_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,29 +64,6 @@ def hour_of_names(names: Iterable[str]) -> Hour:
         else:
             parts += name.endswith(PART_SUFFIX)
     return Hour(len(clips), parts, epoch, tuple(joined(clips)))
-
-
-def joined(spans: Iterable[Span]) -> list[Span]:
-    """The same time in as few spans as can be, in order."""
-    found: list[Span] = []
-    begin_ns = end_ns = None
-    for from_ns, to_ns in sorted(spans):
-        if begin_ns is None or end_ns is None:
-            begin_ns, end_ns = from_ns, to_ns
-        elif from_ns - end_ns < LEAST_GAP_NS:
-            end_ns = max(end_ns, to_ns)
-        else:
-            found.append(Span(begin_ns, end_ns))
-            begin_ns, end_ns = from_ns, to_ns
-    if begin_ns is not None and end_ns is not None:
-        found.append(Span(begin_ns, end_ns))
-    return found
-
-
-def within(spans: Iterable[Span], from_ns: int, to_ns: int) -> list[Span]:
-    """What of the spans lies in `[from_ns, to_ns)`."""
-    cut = (Span(max(span.from_ns, from_ns), min(span.to_ns, to_ns)) for span in spans)
-    return [span for span in cut if span.to_ns > span.from_ns]
 
 
 def summary_path(folder: Path) -> Path:

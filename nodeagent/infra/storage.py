@@ -34,9 +34,10 @@ from nodeagent.infra.clip_folders import (
     times_in,
 )
 from nodeagent.infra.files import write_atomically
-from nodeagent.infra.hours import Span, hour_in, joined, within
+from nodeagent.infra.hours import hour_in
 from nodeagent.infra.pins import StorageFull
 from nodeagent.infra.settings.sections import GIB, PoolSettings, Settings
+from nodeagent.infra.spans import Span, joined, within
 
 __all__ = [
     "MARKER",

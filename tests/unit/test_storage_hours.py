@@ -11,8 +11,9 @@ from nodeagent.capture.hour_folders import UNCOUNTED, use_of
 from nodeagent.contract.clip import ClipId, clip_file_name, part_file_name
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.infra.clip_folders import HOUR_NS, named
-from nodeagent.infra.hours import Span, joined, summary_path, within
+from nodeagent.infra.hours import summary_path
 from nodeagent.infra.settings.sections import PoolSettings
+from nodeagent.infra.spans import Span, joined, within
 from nodeagent.infra.storage import Storage, init_pool
 
 #: A full hour, UTC, and a time at which it is closed.

@@ -19,7 +19,7 @@ from nodeagent.capture.endpoint.transfer import Transfers
 from nodeagent.contract.clip import StreamName
 from nodeagent.contract.ids import NS_PER_S, CameraId, Epoch, ModelName, UtcNs
 from nodeagent.infra.clock import Clock
-from nodeagent.infra.hours import Span
+from nodeagent.infra.spans import Span
 
 #: Longest time range of a request, ns: a year.
 LONGEST_NS = 366 * 24 * 3600 * NS_PER_S

@@ -16,7 +16,7 @@ from nodeagent.contract.errors import DecodeError
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.infra.clip_folders import StoredClip
 from nodeagent.infra.gaps import Gap, read_gaps
-from nodeagent.infra.hours import Span
+from nodeagent.infra.spans import Span
 from nodeagent.infra.storage import Storage
 from nodeagent.infra.wanted import WantedFile
 
