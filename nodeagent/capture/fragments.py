@@ -12,6 +12,8 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from nodeagent.infra.files import sync_file
+
 _HEADER = struct.Struct(">I4s")
 _LARGE = struct.Struct(">Q")
 
@@ -64,6 +66,6 @@ def truncate_to(path: Path, length: int) -> None:
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         os.ftruncate(fd, length)
-        os.fsync(fd)
+        sync_file(fd)
     finally:
         os.close(fd)

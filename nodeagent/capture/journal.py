@@ -27,7 +27,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from nodeagent.contract.clip import ClipTask, RingRef
-from nodeagent.infra.files import sync_folder
+from nodeagent.infra.files import sync_file, sync_folder
 
 log = logging.getLogger(__name__)
 
@@ -220,7 +220,7 @@ class Journal:
             if written != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
             if sync:
-                os.fsync(self._file)
+                sync_file(self._file)
         except OSError:
             # Half a line would swallow the next one.
             os.ftruncate(self._file, offset)
@@ -266,7 +266,7 @@ class Journal:
         with self._lock:
             file, self._file = self._file, -1
             try:
-                os.fsync(file)
+                sync_file(file)
             finally:
                 os.close(file)
 
@@ -282,7 +282,7 @@ def _replaced(path: Path, body: bytes) -> int:
     try:
         if os.write(file, body) != len(body):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        os.fsync(file)
+        sync_file(file)
         beside.replace(path)
     except BaseException:
         os.close(file)

@@ -32,6 +32,7 @@ from nodeagent.contract.ids import NS_PER_MS, NS_PER_S
 from nodeagent.contract.states import State
 from nodeagent.infra.bus.connect import open_bus
 from nodeagent.infra.bus.port import Bus
+from nodeagent.infra.files import syncs
 from nodeagent.infra.settings.sections import Settings
 from nodeagent.infra.storage import open_storage
 from nodeagent.infra.wanted import WantedFile
@@ -134,6 +135,7 @@ class Capture:
         self._chooser = Chooser(clock.monotonic_s())
         self._told = journal.last
         self._housekeeping_at_s = 0.0
+        self._synced = 0
         self._gone = False
 
     def _make_samples(self) -> Samples:
@@ -226,6 +228,9 @@ class Capture:
         for name, value in self._taken_counts().items():
             if value:
                 cell.add(name, value)
+        synced = syncs()
+        cell.add("fsyncs", synced - self._synced)
+        self._synced = synced
         cell.add("clips_announced", self._publisher.take_announced())
         cell.set("clips_unconfirmed", self._journal.unconfirmed)
         if self._samples.last_ns:

@@ -61,6 +61,7 @@ COUNTERS: dict[Kind, tuple[str, ...]] = {
         "analyse_clips",
         "analyse_bytes",
         "stream_offset_ms",
+        "fsyncs",
     ),
     Kind.INFERENCE: (
         "clips",

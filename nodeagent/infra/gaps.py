@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from nodeagent.contract.ids import NS_PER_MS, NS_PER_S, Frozen, UtcNs
+from nodeagent.infra.files import sync_file
 
 #: Shorter holes between two clips are the spacing of frames, not gaps, ns.
 LEAST_GAP_NS = 100 * NS_PER_MS
@@ -89,7 +90,7 @@ def append_gap(state_dir: Path, camera_id: str, gap: Gap) -> None:
         # A full disk takes a part of it first, and refuses with the next write.
         while line:
             line = line[os.write(fd, line) :]
-        os.fsync(fd)
+        sync_file(fd)
     finally:
         os.close(fd)
 

@@ -1,4 +1,4 @@
-"""A pool disk that fails in the middle of a clip: no frame is lost, nothing is written where no disk is."""
+"""What disks are asked for, and a pool disk that fails in the middle of a clip: no frame is lost."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from nodeagent.capture.recovery import recover
 from nodeagent.contract.clip import part_file_name
 from nodeagent.contract.states import State
 from nodeagent.infra.clock import SystemClock
+from nodeagent.infra.files import syncs
 from nodeagent.infra.gaps import GapReason, read_gaps
 from nodeagent.infra.settings.sections import PoolSettings
 from nodeagent.infra.storage import init_pool
@@ -156,3 +157,17 @@ def test_what_is_left_of_clips_that_moved_makes_no_second_clip(tmp_path: Path, s
     assert [task.clip_id for task in bench.tasks()] == [stored.clip for stored in bench.clips()]
     assert bench.clips()[-1].path.is_relative_to(well.path)
     assert bench.clips()[-1].clip == clip
+
+
+def test_a_clip_costs_three_syncs(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.record(make_video(tmp_path / "a.mp4", seconds=6))
+    # The epoch and the hour's folders are there by now; the next hour is not that near.
+    made, told, before = len(bench.clips()), len(read_gaps(bench.state_dir, CAMERA, 0, 2**62)), syncs()
+    video = make_video(tmp_path / "b.mp4", seconds=30)
+    bench.record(video)
+    clips = bench.clips()[made:]
+    folders = {clip.path.parent for clip in clips} - {bench.clips()[0].path.parent}
+    gaps = len(read_gaps(bench.state_dir, CAMERA, 0, 2**62)) - told
+    # Its content, the journal's record, the name in its folder.
+    assert 3 * len(clips) <= syncs() - before <= 3 * len(clips) + gaps + 2 * len(folders)
