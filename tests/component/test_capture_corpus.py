@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,9 +15,13 @@ from nodeagent.contract.states import MEANING
 from nodeagent.infra.clock import SystemClock
 from nodeagent.infra.gaps import GapReason, read_gaps
 from nodeagent.infra.video import clip_samples
-from tests.support.capturing import CAMERA, Bench
+from nodeagent.infra.worker import EXIT_OK
+from tests.support.accounting import account
+from tests.support.capturing import CAMERA, Bench, CaptureProcess
 from tests.support.corpus import decodes, demuxes
 from tests.support.corpus_cases import CASES
+from tests.support.corpus_live import RawCameras
+from tests.support.eventually import eventually
 
 #: Holes of less than this are the spacing of frames, ns.
 HOLE_NS = NS_PER_S // 10
@@ -61,3 +68,49 @@ def test_a_stream_of_the_corpus(tmp_path: Path, name: str) -> None:
             decodes(clip.path)
             size = (task.sample_width, task.sample_height)
             assert len(dict(clip_samples(clip.path, task.start_ns, task.sample_ns, *size))) == len(task.sample_ns)
+
+
+#: Of the corpus, sent live in a loop: how many seconds of video each is, and whether its clips decode.
+LIVE = {
+    "bits": ("bit errors 1e-4", 4.0),
+    "random": ("random stamps", 6.0),
+    "wrap": ("wrap", 6.0),
+    "sizes": ("other sizes", 6.0),
+    "third": ("a third of the stamps", 6.0),
+}
+
+
+@pytest.mark.services
+def test_broken_live_streams_end_no_process_and_a_good_camera_beside_them_runs_on(
+    tmp_path: Path, redis_url: str
+) -> None:
+    files = {}
+    for name, (case, seconds) in {**LIVE, "good": ("b frames", 4.0)}.items():
+        (tmp_path / name).mkdir()
+        files[name] = (CASES[case].make(tmp_path / name), seconds)
+    with contextlib.ExitStack() as stack:
+        cameras = stack.enter_context(RawCameras(files))
+        captures = {
+            name: stack.enter_context(
+                CaptureProcess(tmp_path / name, cameras.url(name), redis_url, loop=False, clip_s=1.0)
+            )
+            for name in files
+        }
+        eventually(lambda: all(capture.count("clips_made") >= 3 for capture in captures.values()), within_s=40)
+        for capture in captures.values():
+            os.kill(capture.pid, signal.SIGTERM)
+        # A process that FFmpeg has crashed leaves with the number of a signal.
+        assert {name: capture.stop() for name, capture in captures.items()} == dict.fromkeys(captures, EXIT_OK)
+        for name, capture in captures.items():
+            total = account(capture.clips(), capture.gaps(), seam_s=HOLE_NS / NS_PER_S)
+            assert total.holes == (), name
+            assert total.twice_s < 0.05, name
+            assert total.recorded_s + total.told_s == pytest.approx(total.wall_s, abs=0.5)
+            whole = name != "bits" and name != "random"
+            assert all(decodes(clip.path) if whole else demuxes(clip.path) for clip in capture.clips()), name
+            assert capture.storage.parts(CAMERA) == []
+            assert "Traceback" not in capture.log()
+        assert captures["good"].count("reconnects") == 0
+        assert {gap.reason for gap in captures["good"].gaps()} <= {GapReason.START}
+        # A broken table of tracks is the only one of these that costs a session.
+        assert [name for name, capture in captures.items() if capture.count("reconnects")] in ([], ["bits"])
