@@ -213,10 +213,6 @@ class Storage:
         folders = self._folders_of(camera_id, max(0, from_ns - LONGEST_CLIP_NS), max(0, to_ns), stream)
         return within(joined(span for folder in folders for span in hour_in(folder).spans), from_ns, to_ns)
 
-    def recorded_ns(self, camera_id: str, from_ns: int, to_ns: int, stream: StreamName = "record") -> int:
-        """Time of `[from_ns, to_ns)` that is recorded, ns."""
-        return sum(span.duration_ns for span in self.timeline(camera_id, from_ns, to_ns, stream))
-
     def newest_epoch(self, camera_id: str) -> int:
         """The highest epoch that a clip of either stream carries; 0 when there is no clip."""
         folders = (folder for stream in STREAM_FOLDERS for folder in self.hour_folders(camera_id, stream))

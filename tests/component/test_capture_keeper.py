@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from nodeagent.infra.stop import Stop
 from nodeagent.infra.storage import Storage, init_pool
 from nodeagent.infra.wanted import Wanted, write_wanted
 from nodeagent.infra.worker import WorkerContext
+from tests.support.eventually import eventually
 from tests.support.keeping import look
 
 HOUR_NS = 3600 * NS_PER_S
@@ -367,3 +369,28 @@ def test_another_class_holds_for_the_clips_that_are_there(tmp_path: Path) -> Non
     keeper.sort_anew()
     assert len(look(keeper, LATER)) == 3
     assert keeper.used == (0, 0)
+
+
+def test_the_worker_follows_the_class_of_a_wanted_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "LOOK_S", 0.01)
+    disk = Disk(tmp_path / "p")
+    for camera in ("old", "kept"):
+        disk.add(START, camera)
+    camera = '[[cameras]]\ncamera_id = "old"\nrecord = { url = "a.mp4" }\nretention = "gate"\n'
+    path = write_config(tmp_path, disk.pool.path, camera)
+    path.write_text(path.read_text().replace("days = 30", "days = 0"))
+    (tmp_path / "state").mkdir()
+    settings, stop = load_settings(path), Stop()
+    board = Board.create(tmp_path / "board", "n1", os.getpid(), 0)
+    ctx = WorkerContext("storage", settings, board.claim("storage", Kind.STORAGE), stop, SystemClock(), tmp_path)
+    worker = threading.Thread(target=keeping.main, args=(ctx, ""))
+    worker.start()
+    try:
+        eventually(lambda: ctx.cell.get("clips") == 2)
+        write_wanted(settings.node.state_dir / "wanted.json", Wanted(1, settings.cameras))
+        eventually(lambda: (disk.starts("old"), disk.starts("kept")) == ([], [START]))
+        eventually(lambda: ctx.cell.get("deleted") == 1)
+    finally:
+        stop.request()
+        worker.join()
+    assert disk.starts("kept") == [START]
