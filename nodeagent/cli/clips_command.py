@@ -13,32 +13,65 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nodeagent.cli.clips_verify import Wanted, show
+from nodeagent.cli.clips_verify import verify as verified
 from nodeagent.cli.config_option import config_option, read_or_exit
+from nodeagent.cli.exits import ExitCode
 from nodeagent.cli.times import local_time, parse_time
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.infra.clock import SystemClock
 from nodeagent.infra.gaps import Gap, read_gaps
 from nodeagent.infra.storage import Storage, StoredClip
 
+#: Where a listing begins and ends when nothing is said, as a person would write it.
+DEFAULT_FROM, DEFAULT_TO = "1h", "0s"
+#: Later than any capture, UTC ns.
+LAST_NS = 2**62
+
 
 @click.command()
 @config_option
 @click.option("--camera", default=None, help="Only this camera.")
-@click.option("--from", "start", default="1h", show_default=True, help="`2026-11-24 08:30`, `08:30`, or `10m` ago.")
-@click.option("--to", "end", default="0s", help="The same; now when left out.")
+@click.option(
+    "--from",
+    "start",
+    default=None,
+    help="`2026-11-24 08:30`, `08:30`, or `10m` ago.  Left out: an hour ago; with --verify from the oldest clip on.",
+)
+@click.option("--to", "end", default=DEFAULT_TO, help="The same; now when left out.")
 @click.option("--gaps", is_flag=True, help="What was not recorded, and why, instead.")
+@click.option("--verify", is_flag=True, help="Whether recorded time and gaps add up to wall time; exit code 1 if not.")
+@click.option("--decode", is_flag=True, help="With --verify: also decode every clip.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, times in UTC ns.")
-def clips(config: Path, camera: str | None, start: str, end: str, gaps: bool, as_json: bool) -> None:
+def clips(
+    config: Path,
+    camera: str | None,
+    start: str | None,
+    end: str,
+    gaps: bool,
+    verify: bool,
+    decode: bool,
+    as_json: bool,
+) -> None:
     """List recorded clips that overlap a time span, oldest first; times are the site's."""
+    if decode and not verify:
+        raise click.UsageError("--decode goes with --verify")
     settings = read_or_exit(config)
     zone, now_ns = ZoneInfo(settings.site.time_zone), SystemClock().wall_ns()
     try:
-        from_ns, to_ns = parse_time(start, zone, now_ns), parse_time(end, zone, now_ns)
+        to_ns = parse_time(end, zone, now_ns)
+        from_ns = parse_time(start or DEFAULT_FROM, zone, now_ns)
     except ValueError as exc:
         raise click.UsageError(str(exc)) from None
     _expect_readable([settings.node.state_dir, *(pool.path for pool in settings.pools)])
     storage = Storage(settings.pools)
     cameras = [camera] if camera else sorted({*storage.cameras(), *(c.camera_id for c in settings.cameras)})
+    if verify:
+        # Capture times run ahead of a clock that was set back: all that is there, unless somebody named an end.
+        wanted = Wanted(from_ns if start else None, LAST_NS if end == DEFAULT_TO else to_ns)
+        done = list(verified(settings, cameras, wanted, zone, decode=decode))
+        show(done, settings, zone, now_ns, as_json=as_json)
+        raise click.exceptions.Exit(ExitCode.OK if all(one.well for one in done) else ExitCode.PROBLEMS)
     if gaps:
         lost = [(name, gap) for name in cameras for gap in read_gaps(settings.node.state_dir, name, from_ns, to_ns)]
         _show_gaps(lost, zone, as_json)

@@ -20,6 +20,7 @@ from tests.support.capturing import CaptureProcess
 from tests.support.eventually import eventually
 from tests.support.media import count_frames, make_video
 from tests.support.rtsp import RtspServer, need_rtsp
+from tests.support.verifying import assert_verifies
 
 pytestmark = [pytest.mark.rtsp, pytest.mark.services]
 
@@ -43,6 +44,7 @@ def assert_account_closes(capture: CaptureProcess) -> None:
     )
     for (_, end), (start, _) in itertools.pairwise(spans):
         assert abs(start - end) <= 1.1 * FRAME_NS, (start - end) / NS_PER_S
+    assert_verifies(capture.settings, "gate-1")
 
 
 def assert_everything_is_announced(capture: CaptureProcess) -> None:
