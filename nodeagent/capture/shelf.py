@@ -33,9 +33,6 @@ class Shelf:
         #: Hours up to this one hold nothing that can go.
         self._done = ""
 
-    def __len__(self) -> int:
-        return sum(map(len, self._hours.values()))
-
     def folders(self) -> Iterator[tuple[Path, Use]]:
         """Every folder with what is known of it."""
         for folders in self._hours.values():
