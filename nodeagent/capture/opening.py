@@ -48,7 +48,8 @@ class Kind:
 
 
 _RTSP = Kind("rtsp,rtp,srtp,udp,tcp,tls", "rtsp")
-_RTMP = Kind("rtmp,rtmps,tcp,tls", "flv", (("rtmp_live", "live"),))
+# FFmpeg waits so long, in microseconds, for the sound of a camera that has none; its default is five seconds.
+_RTMP = Kind("rtmp,rtmps,tcp,tls", "flv", (("rtmp_live", "live"), ("analyzeduration", "2000000")))
 _HTTP = Kind(
     "http,https,httpproxy,tcp,tls,crypto",
     # `crypto` and the formats of sound are for segments of HLS.  No format without time stamps but MJPEG's.

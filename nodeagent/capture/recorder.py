@@ -101,7 +101,7 @@ class Recorder:
         self._keys = KeyFrames()
         self._template: Template | None = None
         self._part: Part | None = None
-        places = Places(books.storage.pools, books.closer.hands, clock)
+        places = Places(books.storage, books.closer.hands, clock)
         self._landing = Landing(places, stream, clock)
         self.samples = samples
         self.ahead_ns: int | None = None
@@ -201,13 +201,16 @@ class Recorder:
 
     def _at_key_frame(self, template: Template, packet: av.Packet[av.VideoStream], time_ns: int) -> None:
         other_rate = self._timeline.rate_changed()
-        changed = template.changes(packet) or other_rate or self._next_samples is not self.samples
+        other_header = template.changes(packet)
+        changed = other_header or other_rate or self._next_samples is not self.samples
         if not self._segmenter.cuts(time_ns) and not changed and self._part is not None:
             return
         self._close(time_ns)
         if other_rate and self.samples is not None:
             self.samples.renew_ring()
         self._take_samples()
+        if other_header and self.samples is not None:
+            self.samples.use(template.stream.codec_context)
         self._open(template.stream, time_ns)
 
     def _open(self, stream: av.VideoStream, start_ns: int) -> None:

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
-from tests.support.media import annex_b
+from tests.support.media import annex_b, codec_of
 from tests.support.missing import not_tested
 
 _SCRIPT = Path(__file__).with_name("gst_server.py")
@@ -36,8 +36,9 @@ def need_rtsp() -> None:
 class RtspServer:
     """Serves video files under names, each repeated for ever.
 
-    `paths` maps a name to an H.264 file in any container; None serves a stream without video.  All are sent at `fps`.
-    With `frames` each client gets so many frames, and sound that goes on.
+    `paths` maps a name to a file of H.264, H.265 or MJPEG in any container; None serves a stream without video.  All
+    are sent at `fps`.  With `frames` each client gets so many frames, and sound that goes on.  `sound` (`pcma`, `aac`)
+    adds a track; of `loss` (0 to 1) of the packets of video nothing is sent.
     """
 
     def __init__(
@@ -47,11 +48,13 @@ class RtspServer:
         user: str | None = None,
         password: str | None = None,
         frames: int = 0,
+        sound: str = "",
+        loss: float = 0.0,
     ) -> None:
         self._user, self._password = user or "", password or ""
         self._folder = tempfile.TemporaryDirectory(prefix="rtsp-")
         self._fps = fps
-        self._frames = frames
+        self._extra = f"{frames}:{sound}:{loss or ''}"
         self._items: list[str] = []
         for name, path in paths.items():
             self._items.append(f"{name}={self._prepared(name, path)}")
@@ -61,9 +64,9 @@ class RtspServer:
     def _prepared(self, name: str, path: Path | None) -> str:
         if path is None:
             return ""
-        raw = Path(self._folder.name) / f"{name}.h264"
+        raw = Path(self._folder.name) / f"{name}.{codec_of(path)}"
         raw.write_bytes(annex_b(path))
-        return f"{raw}:{self._frames}" if self._frames else str(raw)
+        return f"{raw}:{self._extra}"
 
     def replace(self, name: str, path: Path) -> None:
         """Serve another file under this name from the next start on."""
