@@ -149,6 +149,8 @@ class Part:
         dts = max(self._last_dts + 1, ticks - behind) if self._last_dts >= 0 else max(0, ticks - behind)
         pts = max(ticks, dts)
         self._last_dts = dts
+        # In the clip's ticks too: players show a clip's last picture for so long.
+        packet.duration = ticks_of(ns_of(packet.duration, packet.time_base)) if packet.duration else 0
         packet.pts, packet.dts, packet.time_base = pts, dts, _TIME_BASE
         packet.stream = self._stream
         try:

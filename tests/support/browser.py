@@ -1,4 +1,4 @@
-"""Plays a video file in a real browser, and says how it went."""
+"""Plays a video file or an HLS playlist in a real browser, and says how it went."""
 
 from __future__ import annotations
 
@@ -28,6 +28,25 @@ v.onerror = () => tell(v.error.message || "error " + v.error.code);
 v.play().catch(e => tell(String(e)));
 </script>"""
 
+#: Plays a playlist to its end, then goes back to its middle and plays from there: what `%s` names.
+_STREAM_PAGE = """<!doctype html><video id="v" muted src="%s"></video><script>
+const v = document.getElementById("v");
+const tell = error => fetch("/told", {method: "POST", body: JSON.stringify({
+  error, duration_s: v.duration, frames: v.getVideoPlaybackQuality().totalVideoFrames, at_s: v.currentTime})});
+v.playbackRate = 4;
+v.onended = () => {
+  v.onended = null;
+  const middle = v.duration / 2;
+  v.onseeked = () => {
+    v.ontimeupdate = () => { if (v.currentTime > middle + 0.2) { v.ontimeupdate = null; tell(""); } };
+    v.play();
+  };
+  v.currentTime = middle;
+};
+v.onerror = () => tell(v.error.message || "error " + v.error.code);
+v.play().catch(e => tell(String(e)));
+</script>"""
+
 
 @dataclass(frozen=True, slots=True)
 class Played:
@@ -36,6 +55,8 @@ class Played:
     error: str
     duration_s: float
     frames: int
+    #: Where it was at the end.
+    at_s: float = 0.0
 
 
 def need_chromium() -> str:
@@ -48,8 +69,17 @@ def need_chromium() -> str:
 
 def play(video: Path) -> Played:
     """Play the file from its start to its end in headless Chromium."""
+    return _played(_PAGE, video.read_bytes())
+
+
+def play_stream(url: str) -> Played:
+    """Play an HLS playlist to its end, then seek to its middle and play on, in headless Chromium."""
+    return _played((_STREAM_PAGE % url.replace("&", "&amp;")).encode(), b"")
+
+
+def _played(page: bytes, video: bytes) -> Played:
     chromium = need_chromium()
-    with _served(video) as (url, told, answer), tempfile.TemporaryDirectory(prefix="chromium-") as profile:
+    with _served(page, video) as (url, told, answer), tempfile.TemporaryDirectory(prefix="chromium-") as profile:
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
         flags += ["--disable-background-networking", "--disable-component-update", "--mute-audio"]
         flags += ["--autoplay-policy=no-user-gesture-required", f"--user-data-dir={profile}"]
@@ -62,17 +92,19 @@ def play(video: Path) -> Played:
             start_new_session=True,
         )
         try:
-            assert told.wait(PLAY_S), f"Chromium did not finish {video.name} within {PLAY_S} s"
+            assert told.wait(PLAY_S), f"Chromium did not finish within {PLAY_S} s"
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(browser.pid, 9)
             browser.wait()
-    return Played(str(answer["error"]), float(answer["duration_s"] or 0.0), int(answer["frames"]))
+    return Played(
+        str(answer["error"]), float(answer["duration_s"] or 0.0), int(answer["frames"]), float(answer.get("at_s") or 0)
+    )
 
 
 @contextlib.contextmanager
-def _served(video: Path) -> Iterator[tuple[str, threading.Event, dict[str, float | str]]]:
-    body, told, answer = video.read_bytes(), threading.Event(), dict[str, float | str]()
+def _served(page_body: bytes, body: bytes) -> Iterator[tuple[str, threading.Event, dict[str, float | str]]]:
+    told, answer = threading.Event(), dict[str, float | str]()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -82,10 +114,10 @@ def _served(video: Path) -> Iterator[tuple[str, threading.Event, dict[str, float
                 return
             self.send_response(200)
             self.send_header("Content-Type", "text/html" if page else "video/mp4")
-            self.send_header("Content-Length", str(len(_PAGE if page else body)))
+            self.send_header("Content-Length", str(len(page_body if page else body)))
             self.end_headers()
             with contextlib.suppress(OSError):
-                self.wfile.write(_PAGE if page else body)
+                self.wfile.write(page_body if page else body)
 
         def do_POST(self) -> None:
             answer.update(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))

@@ -53,6 +53,7 @@ def _write(path: Path, track: av.VideoStream, group: Sequence[av.Packet[av.Video
             assert packet.pts is not None and packet.dts is not None and packet.time_base is not None
             scale = CLIP_TICKS_PER_S * packet.time_base
             packet.pts, packet.dts = round((packet.pts - first) * scale), round((packet.dts - first) * scale)
+            packet.duration = round(packet.duration * scale)
             packet.time_base = Fraction(1, CLIP_TICKS_PER_S)
             packet.stream = target
             out.mux(packet)
