@@ -26,8 +26,11 @@ class Chooser:
         self._delivers = False
         self.choice: StreamName = "analyse"
 
-    def look(self, *, delivers: bool, now_s: float) -> StreamName:
-        """The stream to analyse, now that the sub-stream does or does not deliver."""
+    def look(self, *, delivers: bool, now_s: float, main_delivers: bool = True) -> StreamName:
+        """The stream to analyse, now that the sub-stream, and the main one, do or do not deliver.
+
+        A sub-stream need not earn trust while the main stream has no pictures either.
+        """
         if delivers is not self._delivers:
             self._delivers, self._changed_s = delivers, now_s
         lasted_s = now_s - self._changed_s
@@ -35,7 +38,7 @@ class Chooser:
             relapsed = now_s - self._returned_s < RELAPSE_S
             self._trust_s = min(TRUST_MOST_S, self._trust_s * 2) if relapsed else TRUST_S
             self.choice = "record"
-        elif self.choice == "record" and delivers and lasted_s >= self._trust_s:
+        elif self.choice == "record" and delivers and (lasted_s >= self._trust_s or not main_delivers):
             self._returned_s = now_s
             self.choice = "analyse"
         return self.choice

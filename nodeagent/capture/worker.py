@@ -205,7 +205,8 @@ class Capture:
         sub = self._feeds.get("analyse")
         if sub is None:
             return
-        choice = self._chooser.look(delivers=sub.delivers, now_s=self._ctx.clock.monotonic_s())
+        main_delivers, now_s = self._feeds["record"].delivers, self._ctx.clock.monotonic_s()
+        choice = self._chooser.look(delivers=sub.delivers, now_s=now_s, main_delivers=main_delivers)
         for stream, feed in self._feeds.items():
             if stream != choice:
                 feed.recorder.analyse(None)

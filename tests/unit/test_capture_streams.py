@@ -58,6 +58,14 @@ def test_a_sub_stream_that_fails_soon_after_its_return_must_deliver_for_longer()
     assert chooser.look(delivers=True, now_s=now_s + PATIENCE_S + TRUST_S) == "analyse"
 
 
+def test_a_sub_stream_is_analysed_at_once_when_the_main_one_is_away_too() -> None:
+    chooser = Chooser(now_s=0.0)
+    assert chooser.look(delivers=False, now_s=PATIENCE_S, main_delivers=False) == "record"
+    assert chooser.look(delivers=True, now_s=PATIENCE_S + 1, main_delivers=True) == "record"
+    assert chooser.look(delivers=True, now_s=PATIENCE_S + 2, main_delivers=False) == "analyse"
+    assert chooser.look(delivers=True, now_s=PATIENCE_S + 3, main_delivers=True) == "analyse"
+
+
 def test_the_senders_clock_takes_the_least_delay_and_follows_its_drift() -> None:
     clock, chance = SenderClock(), np.random.default_rng(1)
     for n in range(2000):
