@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from nodeagent.capture.endpoint.certificate import certificate_faults
 from nodeagent.capture.opening import file_path
 from nodeagent.contract.errors import BadModel, Fault
 from nodeagent.inference.model import check_model
@@ -22,7 +23,8 @@ def missing_files(settings: Settings) -> list[Fault]:
             faults.append(Fault(f"models[{i}].file", found, repr(str(model.file))))
         else:
             labels[model.name] = found
-    return [*faults, *_unknown_labels(settings, labels), *_videos(settings)]
+    certificates = certificate_faults(settings.endpoint, settings.peers)
+    return [*faults, *_unknown_labels(settings, labels), *_videos(settings), *certificates]
 
 
 def unmarked_disks(settings: Settings) -> list[str]:

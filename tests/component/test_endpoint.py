@@ -14,13 +14,13 @@ import av
 import httpx
 import pytest
 
+from nodeagent.capture.endpoint.certificate import certificate_faults
 from nodeagent.capture.endpoint.moments import iso
-from nodeagent.capture.endpoint.worker import check_certificate
 from nodeagent.contract.clip import ClipId, part_file_name
-from nodeagent.contract.errors import ConfigError
 from nodeagent.contract.states import State
 from nodeagent.infra.clip_folders import StoredClip
 from nodeagent.infra.gaps import Gap, GapReason, append_gap
+from nodeagent.infra.settings.endpoint import PeerSettings
 from tests.support.clip_files import cut_clips
 from tests.support.eventually import eventually
 from tests.support.media import make_video, read_counter
@@ -75,6 +75,7 @@ def test_health_needs_no_token_and_all_else_does(served: Serving, http: httpx.Cl
         answer = other.get("/cameras").json()
         assert answer["node_id"] == "n2"
         assert {"camera_id": "gate", "wanted": False} in answer["cameras"]
+    assert http.get("/cameras").headers["cache-control"] == "private, no-store"
     assert http.get("/docs").status_code == http.get("/openapi.json").status_code == 404
 
 
@@ -282,12 +283,18 @@ def test_a_port_that_is_taken_is_told_and_tried_again(tmp_path: Path, monkeypatc
 
 
 def test_a_certificate_that_cannot_be_used_is_a_fault_of_the_configuration(tmp_path: Path) -> None:
-    (tmp_path / "bad.pem").write_text("no certificate")
-    for cert in ("bad.pem", "gone.pem"):
-        settings = settings_in(tmp_path, free_port(), tls_cert=str(tmp_path / cert), tls_key=str(tmp_path / "bad.pem"))
-        assert settings.endpoint is not None
-        with pytest.raises(ConfigError, match=r"endpoint.tls_cert: the certificate and its key cannot be used"):
-            check_certificate(settings.endpoint)
+    bad = tmp_path / "bad.pem"
+    bad.write_text("no certificate")
+    for cert in (bad, tmp_path / "gone.pem"):
+        settings = settings_in(tmp_path, free_port(), tls_cert=str(cert), tls_key=str(bad))
+        (fault,) = certificate_faults(settings.endpoint)
+        assert str(fault).startswith("endpoint.tls_cert: the certificate and its key cannot be used: ")
+        assert fault.value == repr(str(cert))
+    peer = PeerSettings.model_validate({"node_id": "n", "url": "https://h:1", "token": TOKEN, "ca_file": bad})
+    assert [fault.path for fault in certificate_faults(None, [peer])] == ["peers[0].ca_file"]
+    with serving(tmp_path, settings, up=False) as node:
+        eventually(lambda: node.errors)
+        assert node.cell.current_state is State.LISTEN_FAILED
 
 
 def test_a_stop_lets_a_transfer_end(tmp_path: Path) -> None:

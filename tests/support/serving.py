@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from nodeagent.capture.endpoint import worker
+from nodeagent.contract.errors import ConfigError
 from nodeagent.contract.report import Kind
 from nodeagent.contract.states import State
 from nodeagent.infra.board import Board, BoardCell
@@ -39,6 +40,7 @@ class Serving:
     cell: BoardCell
     stop: Stop
     codes: list[int]
+    errors: list[ConfigError]
 
     @property
     def storage(self) -> Storage:
@@ -74,16 +76,23 @@ def serving(folder: Path, settings: Settings, *, up: bool = True) -> Iterator[Se
         (folder / name).mkdir(parents=True, exist_ok=True)
     init_pool(settings.pools[0].path)
     cell = Board.create(folder / "memory" / "board", NODE, 1, 1, cells=2).claim("endpoint", Kind.ENDPOINT)
-    stop, codes = Stop(), list[int]()
+    stop, codes, errors = Stop(), list[int](), list[ConfigError]()
     ctx = WorkerContext("endpoint", settings, cell, stop, SystemClock(), folder / "memory")
     # This process is not the endpoint's own.
     worker.NICENESS = 0
-    thread = threading.Thread(target=lambda: codes.append(worker.main(ctx, "")))
+
+    def work() -> None:
+        try:
+            codes.append(worker.main(ctx, ""))
+        except ConfigError as exc:
+            errors.append(exc)
+
+    thread = threading.Thread(target=work)
     thread.start()
     try:
         if up:
             eventually(lambda: cell.current_state is State.RUNNING)
-        yield Serving(settings, cell, stop, codes)
+        yield Serving(settings, cell, stop, codes, errors)
     finally:
         stop.request()
         thread.join(20)

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query, Response
 
 from nodeagent.capture.endpoint.access import Scope, query_of
 from nodeagent.capture.endpoint.answers import (
@@ -22,6 +22,7 @@ from nodeagent.capture.endpoint.answers import (
     Timeline,
 )
 from nodeagent.capture.endpoint.parts import (
+    PRIVATE,
     Caller,
     CameraPath,
     FromQuery,
@@ -44,7 +45,13 @@ PAGE_MOST, PAGE = 5000, 1000
 #: How long a link is good, seconds: least, when nothing is said, and most.
 LINK_LEAST_S, LINK_S, LINK_MOST_S = 30, 3600, 86_400
 
-router = APIRouter(prefix=PREFIX)
+
+def _private(response: Response) -> None:
+    """Nobody on the way keeps what a token showed."""
+    response.headers.update(PRIVATE)
+
+
+router = APIRouter(prefix=PREFIX, dependencies=[Depends(_private)])
 
 
 @router.get("/health")

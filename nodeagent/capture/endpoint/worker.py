@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import ssl
 
 from nodeagent.capture.endpoint.app import make_app, make_parts
+from nodeagent.capture.endpoint.certificate import certificate_faults
 from nodeagent.capture.endpoint.gate import Tally
 from nodeagent.capture.endpoint.parts import Parts
 from nodeagent.capture.endpoint.server import Server
-from nodeagent.contract.errors import ConfigError, Fault
+from nodeagent.contract.errors import ConfigError
 from nodeagent.contract.states import State
 from nodeagent.infra.settings.endpoint import EndpointSettings
 from nodeagent.infra.wanted import WantedFile
@@ -42,11 +42,9 @@ def main(ctx: WorkerContext, _arg: str) -> int:
     endpoint = ctx.settings.endpoint
     if endpoint is None:
         return EXIT_OK
-    try:
-        check_certificate(endpoint)
-    except ConfigError as exc:
-        ctx.cell.state(State.LISTEN_FAILED, str(exc))
-        raise
+    if faults := list(certificate_faults(endpoint)):
+        ctx.cell.state(State.LISTEN_FAILED, str(faults[0]))
+        raise ConfigError(faults)
     os.nice(NICENESS)
     ctx.cell.ready()
     listening = _listen(ctx, endpoint)
@@ -80,23 +78,6 @@ def _count(ctx: WorkerContext, parts: Parts, tally: Tally) -> None:
     for name, count in tally.drain().items():
         ctx.cell.add(name, count)
     ctx.cell.set("transfers", parts.transfers.running)
-
-
-def check_certificate(endpoint: EndpointSettings) -> None:
-    """Look whether the certificate can be used.
-
-    Raises:
-        ConfigError: it cannot; names the field.
-    """
-    if endpoint.tls_cert is None:
-        return
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        # No password is asked for: there is nobody to give it.
-        context.load_cert_chain(endpoint.tls_cert, endpoint.tls_key, password="")
-    except (OSError, ValueError) as exc:
-        why = f"the certificate and its key cannot be used: {getattr(exc, 'strerror', None) or exc}"
-        raise ConfigError([Fault("endpoint.tls_cert", why, repr(str(endpoint.tls_cert)))]) from None
 
 
 def _listen(ctx: WorkerContext, endpoint: EndpointSettings) -> socket.socket | None:
