@@ -275,7 +275,7 @@ class Recorder:
         try:
             self._landing.end(Ended(part, end_ns, samples))
         except BadMedia as exc:
-            self._lose(part, (State.BAD_STREAM, str(exc)))
+            self._lose(part, (State.BAD_STREAM, str(exc)), announced=samples is not None)
             return
         # Told now, though it may take its disk a while: what the disk does not take is told as lost then.
         self._account(part)
@@ -287,7 +287,8 @@ class Recorder:
         for ended, trouble in self._landing.landed():
             part = ended.part
             if trouble is not None:
-                self._lose(part, (State.STORAGE_FULL, str(trouble)), ended.end_ns)
+                announced = ended.samples is not None
+                self._lose(part, (State.STORAGE_FULL, str(trouble)), announced=announced, told_ns=ended.end_ns)
                 continue
             if ended.samples is None:
                 name = partial(give_unannounced_name, part.path, part.clip, ended.end_ns - part.clip.start_ns)
@@ -326,12 +327,15 @@ class Recorder:
         self._part = None
         if self.samples is not None:
             self.samples.end_clip()
-        self._lose(part, problem)
+        self._lose(part, problem, announced=self.samples is not None)
         self._segmenter.reset()
 
-    def _lose(self, part: Part, problem: Problem, told_ns: int | None = None) -> None:
-        """A clip cannot be written on: keep what of it is whole.  `told_ns` is the end that it was told to have."""
-        reached_ns = self._salvaged(part)
+    def _lose(self, part: Part, problem: Problem, *, announced: bool, told_ns: int | None = None) -> None:
+        """A clip cannot be written on: keep what of it is whole, and announce that if the clip was analysed.
+
+        `told_ns` is the end that it was told to have.
+        """
+        reached_ns = self._salvaged(part, announced)
         if told_ns is not None:
             from_ns = part.clip.start_ns if reached_ns is None else reached_ns
             self._books.ledger.lost(from_ns, told_ns, GapReason(problem[0].value), problem[1])
@@ -340,13 +344,13 @@ class Recorder:
             self._books.ledger.end(reached_ns)
         self._set_problem(*problem)
 
-    def _salvaged(self, part: Part) -> int | None:
+    def _salvaged(self, part: Part, announced: bool) -> int | None:
         """Make a clip of what the disk has; returns where it ends, None when nothing can be had."""
         try:
             part.leave()
         except StorageUnavailable:
             return None
-        left = LeftPart(part.path, part.clip, self._stream, announced=self.samples is not None)
+        left = LeftPart(part.path, part.clip, self._stream, announced=announced)
         end_ns = salvage(left, self._camera.plan, self._books.closer, self._clock.wall_ns())
         if end_ns is not None:
             self.counts["clips_made"] += 1
