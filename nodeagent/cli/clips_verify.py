@@ -22,6 +22,7 @@ from nodeagent.cli.times import local_time
 from nodeagent.contract.errors import BadMedia
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.infra.clip_folders import StoredClip, hours_on, times_in
+from nodeagent.infra.clock import Clock, SystemClock
 from nodeagent.infra.gaps import last_gap_end, read_gaps
 from nodeagent.infra.settings.sections import Settings
 from nodeagent.infra.spans import Span
@@ -33,6 +34,9 @@ from nodeagent.infra.video import opened
 BEHIND_NS = 120 * NS_PER_S
 #: A hole is looked at again after this, seconds: clip and ledger are two files, and somebody may be between them.
 AGAIN_S = 1.0
+#: Looks at a hole that ends less than `BEHIND_NS` ago: a clip may be in memory still, while its disk is slow.
+LOOKS = 15
+_SYSTEM = SystemClock()
 
 
 class Wanted(NamedTuple):
@@ -65,19 +69,33 @@ class Verified:
 
 
 def verify(
-    settings: Settings, cameras: Sequence[str], wanted: Wanted, zone: ZoneInfo, *, decode: bool
+    settings: Settings,
+    cameras: Sequence[str],
+    wanted: Wanted,
+    zone: ZoneInfo,
+    *,
+    decode: bool,
+    clock: Clock = _SYSTEM,
 ) -> Iterator[Verified]:
     """Verify camera by camera."""
     storage = Storage(settings.pools)
     for camera_id in cameras:
         done = _verify(settings, storage, camera_id, wanted, zone)
-        if not done.well and done.span is not None:
+        span = done.span
+        for look in range(LOOKS):
+            if done.well or span is None or (look and not _is_fresh(done, clock.wall_ns())):
+                break
             time.sleep(AGAIN_S)
-            done = _verify(settings, storage, camera_id, Wanted(*done.span), zone)
+            done = _verify(settings, storage, camera_id, Wanted(*span), zone)
         if decode and done.span is not None:
             broken = _broken(storage.clips(camera_id, *done.span))
             done = Verified(done.camera_id, done.span, done.days, list(broken))
         yield done
+
+
+def _is_fresh(done: Verified, now_ns: int) -> bool:
+    """Whether some hole may be closed yet."""
+    return any(now_ns - hole.to_ns < BEHIND_NS for day in done.days for hole in day.missing)
 
 
 def _verify(settings: Settings, storage: Storage, camera_id: str, wanted: Wanted, zone: ZoneInfo) -> Verified:

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,25 @@ def test_a_clock_that_was_set_back_is_no_hole(node: Node) -> None:
     ledger.end(T + 9 * S + S // 2)
     (document,) = node.documents()
     assert (document["well"], document["to_ns"]) == (True, T + 9 * S + S // 2)
+
+
+def test_a_hole_that_may_be_closed_yet_is_looked_at_again(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = (time.time_ns() - T) // S
+    node.clips(now_s - 20, now_s - 10)
+    looks: list[float] = []
+
+    def close_it(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            node.gap(now_s - 17, now_s - 10)
+
+    monkeypatch.setattr("nodeagent.cli.clips_verify.time.sleep", close_it)
+    assert node.verify().exit_code == 0
+    assert len(looks) == 3
+    # What is old stays as it is.
+    node.clips(-90, -80)
+    assert node.verify("--to", "2026-11-24T23:59").exit_code == 1
+    assert len(looks) == 4
 
 
 def test_decode_goes_with_verify_only(node: Node) -> None:
