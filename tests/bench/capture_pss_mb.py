@@ -8,21 +8,22 @@ from __future__ import annotations
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.bench.capture_cpu_ratio import ENCODER, PICTURE, _ffmpeg
+from tests.bench.capture_cpu_ratio import ENCODER, PICTURE, SUB_ENCODER, SUB_PICTURE, _ffmpeg
 from tests.bench.harness import Result, result
 from tests.support.eventually import eventually
 from tests.support.recording import RecordingNode, camera_toml
 
 MB = 1_000_000
+RING = "ring and board"
 #: Kinds of mappings, by what stands in `smaps` where a file's path would; the first that matches counts.
 PARTS = (
     ("heap", r"\[heap\]"),
     ("stacks", r"\[stack"),
-    ("ring and board", r"/dev/shm/"),
+    (RING, r"/dev/shm/"),
     ("written pages of libraries and programs", r"/"),
     ("anonymous", r""),
 )
@@ -61,45 +62,55 @@ def memory_of(pid: int) -> tuple[Counter[str], Counter[str]]:
 
 
 def run(quick: bool) -> Iterator[Result]:
-    """Some cameras at 1080p25, each with clips behind it, and the largest of their processes."""
+    """Some cameras at 1080p25, each with clips behind it, and the largest of their processes; then with sub-streams."""
     count, clips = (2, 1) if quick else (4, 3)
     with recording(count, clips) as pids:
-        found = [memory_of(pid) for pid in pids]
-    mine, share = max(found, key=lambda both: without_ring(both[0]))
+        mine, share = largest(pids)
     how = f"the largest of {count} processes recording 1080p25, 640 wide samples at 5/s; without the ring"
-    parts = ", ".join(f"{name} {size / MB:.1f}" for name, size in mine.most_common() if part_is_own(name))
-    yield result("capture_own_mb", without_ring(mine) / MB, "MB", "<= 25", f"beyond what is shared: {parts}; {how}")
+    yield result(
+        "capture_own_mb", without_ring(mine) / MB, "MB", "<= 25", f"beyond what is shared: {told(mine)}; {how}"
+    )
     yield result(
         "capture_pss_mb", without_ring(share) / MB, "MB", "", f"with its share of what was loaded before; {how}"
     )
-    yield result(
-        "capture_ring_mb", share["ring and board"] / MB, "MB", "", "its ring in /dev/shm, which its readers share"
-    )
+    yield result("capture_ring_mb", share[RING] / MB, "MB", "", "its ring in /dev/shm, which its readers share")
+    with recording(count, clips, with_sub=True) as pids:
+        mine, share = largest(pids)
+    how = f"the same with a sub-stream of 640x360, which is analysed: {told(mine)}"
+    yield result("two_streams_own_mb", without_ring(mine) / MB, "MB", "<= 25", how)
+
+
+def largest(pids: Sequence[int]) -> tuple[Counter[str], Counter[str]]:
+    """`memory_of` the process with the most that is its own."""
+    return max((memory_of(pid) for pid in pids), key=lambda both: without_ring(both[0]))
+
+
+def told(parts: Counter[str]) -> str:
+    """The parts in words, MB."""
+    return ", ".join(f"{name} {size / MB:.1f}" for name, size in parts.most_common() if name != RING)
 
 
 def without_ring(parts: Counter[str]) -> int:
-    """Sum of the parts that are the process's own affair."""
-    return sum(size for name, size in parts.items() if part_is_own(name))
-
-
-def part_is_own(name: str) -> bool:
-    """Whether a part is the process's own affair: the ring is its readers' too, and reserved by configuration."""
-    return name != "ring and board"
+    """Sum of all parts but the ring, which is its readers' too, and reserved by configuration."""
+    return sum(size for name, size in parts.items() if name != RING)
 
 
 @contextmanager
-def recording(count: int, clips: int) -> Iterator[list[int]]:
+def recording(count: int, clips: int, *, with_sub: bool = False) -> Iterator[list[int]]:
     """Captures that have recorded so many clips each; gives their pids."""
     names = [f"cam{n}" for n in range(count)]
     with tempfile.TemporaryDirectory() as folder, RecordingNode() as node:
-        video = Path(folder) / "camera.mp4"
-        _ffmpeg("-f", "lavfi", "-i", PICTURE, "-t", "6", *ENCODER.split(), "-pix_fmt", "yuv420p", str(video))
-        section = {name: camera_toml(name, str(video)) for name in names}
-        node.configure({name: text.replace('" }', '", loop = true }', 1) for name, text in section.items()})
-        pids = [node.capturing(name) for name in names]
+        made = [Path(folder) / name for name in ("main.mp4", "sub.mp4")]
+        for video, picture, encoder in zip(made, (PICTURE, SUB_PICTURE), (ENCODER, SUB_ENCODER), strict=True):
+            _ffmpeg("-f", "lavfi", "-i", picture, "-t", "6", *encoder.split(), "-pix_fmt", "yuv420p", str(video))
+        main, sub = map(str, made)
+        section = {name: camera_toml(name, main, analyse=sub if with_sub else "") for name in names}
+        node.configure({name: text.replace('" }', '", loop = true }') for name, text in section.items()})
         for name in names:
+            node.capturing(name)
             eventually(lambda: node.counters(name)["clips_made"] >= clips, within_s=90)  # noqa: B023
-        yield pids
+        # Asked now: on a busy machine one may have been ended as hanging, and started again.
+        yield [node.capturing(name) for name in names]
 
 
 if __name__ == "__main__":
