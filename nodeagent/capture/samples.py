@@ -15,7 +15,7 @@ import av
 
 from nodeagent.capture.decoder import Decoder, Packet
 from nodeagent.capture.luma import LumaMeter
-from nodeagent.capture.sampler import Sampler, Skipper
+from nodeagent.capture.sampler import Sampler
 from nodeagent.contract.camera import SampleMode
 from nodeagent.contract.clip import RingRef, SampleLuma
 from nodeagent.contract.errors import AgentError, BadMedia, Fenced
@@ -79,7 +79,6 @@ class Samples:
         self._plan = plan
         self._counts = counts
         self._sampler = Sampler(plan.fps)
-        self._skipper = Skipper(plan.fps)
         self._decoder: Decoder | None = None
         self._ring: RingWriter | None = None
         self._held: RingWriter | None = None
@@ -151,7 +150,7 @@ class Samples:
                 self._decode(decoder, packet)
                 self._decode(decoder, None)
             return
-        self._decode(decoder, packet, skippable=self._skipper.may_skip(time_ns))
+        self._decode(decoder, packet, skippable=self._sampler.may_skip(time_ns))
 
     def _decode(self, decoder: Decoder, packet: Packet | None, *, skippable: bool = False) -> None:
         self._blind += packet is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nodeagent.capture.sampler import Sampler, Skipper
+from nodeagent.capture.sampler import Sampler
 from nodeagent.contract.ids import NS_PER_S
 
 START = 1_700_000_000 * NS_PER_S + 123_456_789
@@ -32,10 +32,30 @@ def test_a_restart_that_knows_the_frame_before_chooses_as_if_nothing_had_happene
 
 
 def test_only_frames_with_an_earlier_one_in_their_cell_may_be_skipped() -> None:
-    skipper = Skipper(5.0)
+    sampler = Sampler(5.0)
     cell = NS_PER_S // 5
     base = START // cell * cell
-    assert not skipper.may_skip(base + cell // 2)
-    assert not skipper.may_skip(base + cell // 4)
-    assert skipper.may_skip(base + cell // 3)
-    assert not skipper.may_skip(base + cell)
+    assert not sampler.may_skip(base + cell // 2)
+    assert not sampler.may_skip(base + cell // 4)
+    assert sampler.may_skip(base + cell // 3)
+    assert not sampler.may_skip(base + cell)
+
+
+def test_a_frame_that_comes_early_for_its_cell_counts_for_it_where_frames_are_far_apart() -> None:
+    cell = NS_PER_S // 5
+    base = START // cell * cell
+    # Five frames a second, now just behind a line of the grid, now just before it.
+    early = [base + n * cell + (-1 if n % 2 else 1) * NS_PER_S // 1000 for n in range(100)]
+    sampler = Sampler(5.0)
+    assert sum(sampler.take(t) for t in early) >= 99
+    sampler = Sampler(5.0)
+    # Of a stream whose frames are near each other none does.
+    dense = [base + n * cell // 5 for n in range(500)]
+    assert [n for n, t in enumerate(dense) if sampler.take(t)] == list(range(0, 500, 5))
+
+
+def test_no_early_frame_may_be_skipped_until_it_is_known_that_frames_are_near_each_other() -> None:
+    cell = NS_PER_S // 5
+    base = START // cell * cell
+    sampler = Sampler(5.0)
+    assert [sampler.may_skip(base + ms * 1_000_000) for ms in (0, 120, 40, 160)] == [False, False, True, True]
