@@ -19,7 +19,7 @@ from nodeagent.infra.bus.connect import open_bus
 from nodeagent.infra.bus.port import Bus
 from nodeagent.infra.bus.topology import ALARMS
 from nodeagent.infra.database import migrate, open_database
-from nodeagent.infra.storage import Storage
+from nodeagent.infra.storage import follow_storage
 from nodeagent.infra.wanted import WantedFile
 from nodeagent.infra.worker import EXIT_FATAL, EXIT_OK, WorkerContext
 
@@ -113,7 +113,7 @@ def build_desk(ctx: WorkerContext, arg: str, engine: Engine, bus: Bus, checkpoin
     return AlarmDesk(
         bus=bus,
         store=store,
-        storage=Storage(settings.pools),
+        storage=follow_storage(settings),
         work=work,
         pause=ctx.stop.wait,
         cell=ctx.cell,

@@ -19,6 +19,7 @@ from pathlib import Path
 from nodeagent.capture import orphans
 from nodeagent.capture.age_clock import AgeClock
 from nodeagent.capture.classes import Classes
+from nodeagent.capture.disk_writer import DiskStalled
 from nodeagent.capture.hour_folders import (
     CLOSED_AFTER_NS,
     UNCOUNTED,
@@ -28,13 +29,16 @@ from nodeagent.capture.hour_folders import (
     hour_folders,
     use_of,
 )
+from nodeagent.capture.probes import Probes
 from nodeagent.capture.retention import Excess, Held, Limits, excess, plan
 from nodeagent.capture.shelf import Shelf
 from nodeagent.contract.clip import StreamName
 from nodeagent.contract.states import State
+from nodeagent.infra.board import BoardCell
 from nodeagent.infra.clip_folders import STREAM_FOLDERS, hour_at, hour_of, owner_of, stream_folder
+from nodeagent.infra.disk_notes import Aside, DiskNotes
 from nodeagent.infra.settings.sections import GIB, PoolSettings
-from nodeagent.infra.storage import StorageFull, free_bytes, is_pool, open_storage
+from nodeagent.infra.storage import StorageFull, free_bytes, open_storage
 from nodeagent.infra.worker import EXIT_OK, WorkerContext
 
 log = logging.getLogger(__name__)
@@ -56,47 +60,62 @@ _BEAT_S = 0.5
 
 def main(ctx: WorkerContext, _arg: str) -> int:
     """Look after the disks until told to stop."""
-    open_storage(ctx.settings)
+    storage = open_storage(ctx.settings)
+    probes = Probes(DiskNotes(ctx.settings.node.state_dir), ctx.clock)
     ctx.cell.state(State.RUNNING)
     ctx.cell.ready()
     orphans.start(ctx)
     beat = partial(ctx.cell.beat, allow_s=FOLDER_ALLOW_S)
     classes = Classes(ctx.settings)
     ages = AgeClock(ctx.settings.node.state_dir / "retention_clock.json", ctx.clock.wall_ns(), ctx.clock.monotonic_s())
-    keepers = [DiskKeeper(pool, classes.limits, beat) for pool in ctx.settings.pools]
+    keepers: list[DiskKeeper] = []
     while not ctx.stop.requested:
+        if storage.pools != tuple(keeper.pool for keeper in keepers):
+            kept = {keeper.pool: keeper for keeper in keepers}
+            keepers = [kept.get(pool) or DiskKeeper(pool, classes.limits, beat) for pool in storage.pools]
         if classes.refresh():
             for keeper in keepers:
                 keeper.sort_anew()
-        _look(ctx, keepers, ages)
+        _look(ctx, keepers, ages, probes)
         end_s = ctx.clock.monotonic_s() + LOOK_S
         while ctx.clock.monotonic_s() < end_s and not ctx.stop.wait(_BEAT_S):
             ctx.cell.beat()
     return EXIT_OK
 
 
-def _look(ctx: WorkerContext, keepers: list[DiskKeeper], ages: AgeClock) -> None:
+def _look(ctx: WorkerContext, keepers: list[DiskKeeper], ages: AgeClock, probes: Probes) -> None:
     """One look at every disk, and what it showed on the board."""
     clips = size = free = quota = 0
     missing, full = [], []
+    aside = probes.step([keeper.pool.path for keeper in keepers])
     for keeper in keepers:
         try:
-            if not is_pool(keeper.pool.path):
+            if not probes.has_marker(keeper.pool.path):
                 missing.append(str(keeper.pool.path))
                 continue
             free += _tidy(ctx, keeper, ages)
+        except DiskStalled as exc:
+            now_ns = ctx.clock.wall_ns()
+            aside.setdefault(keeper.pool.path, Aside(keeper.pool.path, str(exc), now_ns))
         except (OSError, StorageFull) as exc:
             full.append(f"{keeper.pool.path}: {exc}")
         clips, size = clips + keeper.used[0], size + keeper.used[1]
         quota += round(keeper.pool.quota_gb * GIB)
     for name, value in (("clips", clips), ("bytes", size), ("free_bytes", free), ("quota_bytes", quota)):
         ctx.cell.set(name, value)
+    _tell(ctx.cell, missing, aside, full)
+
+
+def _tell(cell: BoardCell, missing: list[str], aside: dict[Path, Aside], full: list[str]) -> None:
+    """Show the worst of what a look found."""
     if missing:
-        ctx.cell.state(State.STORAGE_MISSING, f"no marker in {', '.join(missing)}")
+        cell.state(State.STORAGE_MISSING, f"no marker in {', '.join(missing)}")
+    elif aside:
+        cell.state(State.DISK_ASIDE, "; ".join(f"{note.disk}: {note.why}" for note in aside.values()))
     elif full:
-        ctx.cell.state(State.STORAGE_FULL, "; ".join(full))
+        cell.state(State.STORAGE_FULL, "; ".join(full))
     else:
-        ctx.cell.state(State.RUNNING)
+        cell.state(State.RUNNING)
 
 
 def _tidy(ctx: WorkerContext, keeper: DiskKeeper, ages: AgeClock) -> int:

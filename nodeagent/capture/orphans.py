@@ -165,7 +165,7 @@ class Orphans:
 
     def _is_done(self, storage: Storage, journal: Journal, camera_id: str) -> bool:
         """Whether nothing of the camera is left to do; a disk that is away may hold a clip that is."""
-        disks = all(is_pool(pool.path) for pool in self._settings.pools)
+        disks = all(is_pool(pool.path) for pool in storage.pools)
         parts = any(storage.parts(camera_id, stream) for stream in STREAM_FOLDERS)
         return disks and not journal.unconfirmed and not parts
 

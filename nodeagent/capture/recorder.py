@@ -101,7 +101,7 @@ class Recorder:
         self._keys = KeyFrames()
         self._template: Template | None = None
         self._part: Part | None = None
-        places = Places(books.storage.pools, books.closer.hands, clock)
+        places = Places(books.storage, books.closer.hands, clock)
         self._landing = Landing(places, stream, clock)
         self.samples = samples
         self.ahead_ns: int | None = None

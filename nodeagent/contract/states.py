@@ -29,6 +29,7 @@ class State(StrEnum):
     SOURCE_ENDED = "source_ended"
     STORAGE_FULL = "storage_full"
     STORAGE_MISSING = "storage_missing"
+    DISK_ASIDE = "disk_aside"
     RING_FULL = "ring_full"
     ANALYSE_DOWN = "analyse_down"
     SOFTWARE_DECODE = "software_decode"
@@ -78,6 +79,9 @@ MEANING: dict[State, Meaning] = {
     State.STORAGE_FULL: Meaning(True, "the pool's disk is full: lower quota_gb or reserve_gb, or add space"),
     State.STORAGE_MISSING: Meaning(
         True, "no pool disk with a marker file: mount it, or run `nodeagent pool init PATH`"
+    ),
+    State.DISK_ASIDE: Meaning(
+        True, "a pool disk refuses or does not answer: the others take its clips; check it, it is taken back by itself"
     ),
     State.RING_FULL: Meaning(
         True, "shared memory (/dev/shm) is full: enlarge it, or lower sample_width or the number of cameras"

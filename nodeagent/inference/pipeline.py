@@ -38,7 +38,7 @@ from nodeagent.infra.bus.port import Bus
 from nodeagent.infra.bus.topology import CLIPS_SPILL, clips_queue
 from nodeagent.infra.clip_client import ClipClient, ConfiguredPeers
 from nodeagent.infra.drain import Drain
-from nodeagent.infra.storage import Storage
+from nodeagent.infra.storage import follow_storage
 from nodeagent.infra.wanted import WantedFile
 from nodeagent.infra.worker import EXIT_FAILED, EXIT_FATAL, EXIT_OK, WorkerContext
 
@@ -77,7 +77,7 @@ class Pipeline:
         rings, intake = Rings(ctx.memory_dir), Intake(node.node_id, bus)
         fetched_dir = node.state_dir / "fetched" / ctx.name.replace(":", "-")
         client = ClipClient(ConfiguredPeers(settings.peers), fetched_dir, ctx.clock)
-        files = ClipFiles(node.node_id, Storage(settings.pools), client)
+        files = ClipFiles(node.node_id, follow_storage(settings), client)
         self._tries = Tries(node.state_dir / "inference", self._over, ctx.clock.wall_ns())
         self._loader = Loader(node.node_id, intake, files, rings, choice, self._buffers, self._tries, ctx.clock)
         self._publisher = Publisher(node.node_id, bus, ctx.clock, self._over, self._tally, self._tries)

@@ -7,11 +7,6 @@ point.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-import os
-import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -28,15 +23,24 @@ from nodeagent.infra.clip_folders import (
     hour_folder,
     hour_of,
     hours_on,
-    made,
     names_in,
     stream_folder,
     times_in,
 )
-from nodeagent.infra.files import write_atomically
+from nodeagent.infra.disk_notes import DiskNotes
+from nodeagent.infra.disks import (
+    MARKER,
+    StorageMissing,
+    drawn_order,
+    free_bytes,
+    init_pool,
+    is_pool,
+    prepare,
+)
 from nodeagent.infra.hours import hour_in
 from nodeagent.infra.pins import StorageFull
-from nodeagent.infra.settings.sections import GIB, PoolSettings, Settings
+from nodeagent.infra.pool_list import PoolList
+from nodeagent.infra.settings.sections import PoolSettings, Settings
 from nodeagent.infra.spans import Span, joined, within
 
 __all__ = [
@@ -46,18 +50,15 @@ __all__ = [
     "StorageFull",
     "StorageMissing",
     "StoredClip",
+    "follow_storage",
     "free_bytes",
     "init_pool",
     "is_pool",
     "open_storage",
 ]
 
-#: File that makes a folder a disk of the pool.
-MARKER = ".nodeagent-pool"
 #: A clip is looked for in the folders of this long before the wanted time: it may have begun there, ns.
 LONGEST_CLIP_NS = 3600 * NS_PER_S
-#: A disk that failed a write is the last to be tried for this long, ns: the time that a person would give it.
-SHUN_NS = 60 * NS_PER_S
 #: Hours up to which folders are named; of a longer time those are listed that exist: two days of a window are far more
 #: than a replay, and looking for folders in vain costs less than listing a month of them.
 HOURS_NAMED = 48
@@ -65,101 +66,57 @@ HOURS_NAMED = 48
 Listing = dict[Path, list[tuple[int, int, str]]]
 
 
-class StorageMissing(StorageUnavailable):
-    """No disk of the pool carries its marker."""
-
-
-def is_pool(path: Path) -> bool:
-    """Whether the folder carries a marker; a disk that answers with an error carries none."""
-    try:
-        return (path / MARKER).is_file()
-    except OSError:
-        return False
-
-
-def init_pool(path: Path) -> str:
-    """Make a folder a disk of the pool and return the disk's id; a marked one keeps its id.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    path.mkdir(parents=True, exist_ok=True)
-    marker = path / MARKER
-    try:
-        return str(json.loads(marker.read_text())["pool_id"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        pool_id = uuid.uuid4().hex
-        write_atomically(marker, json.dumps({"v": 1, "pool_id": pool_id}).encode())
-        return pool_id
-
-
 def open_storage(settings: Settings) -> Storage:
     """The pool of this configuration; only the default disk is marked here, given ones by `nodeagent pool init`."""
     if not settings.pool:
         init_pool(settings.pools[0].path)
-    return Storage(settings.pools)
+    return follow_storage(settings)
+
+
+def follow_storage(settings: Settings) -> Storage:
+    """The pool as this node's agent uses it now: it follows a reload."""
+    return Storage(settings.pools, settings.node.state_dir)
 
 
 class Storage:
-    """All disks of the pool."""
+    """All disks of the pool.
 
-    def __init__(self, pools: Sequence[PoolSettings]) -> None:
-        self._pools = tuple(pools)
-        self._shunned: dict[Path, int] = {}
+    Attributes:
+        notes: what this node's processes tell one another of the disks; None without a state folder.
+    """
+
+    def __init__(self, pools: Sequence[PoolSettings], state_dir: Path | None = None) -> None:
+        """With a state folder the list of disks is followed there (`pool_list`), and `pools` is only the first one."""
+        self._fixed = tuple(pools)
+        self._followed = PoolList(state_dir, pools) if state_dir is not None else None
+        self.notes = DiskNotes(state_dir) if state_dir is not None else None
 
     @property
     def pools(self) -> tuple[PoolSettings, ...]:
-        """The disks."""
-        return self._pools
+        """The disks that are in use now."""
+        return self._followed.now() if self._followed is not None else self._fixed
 
     def folder_for(self, camera_id: str, start_ns: int, stream: StreamName = "record") -> Path:
-        """The folder for a clip of this stream that starts at `start_ns`; makes it.
-
-        Of the disks with room each hour of a camera has one, for both of its streams, drawn in proportion to the disks'
-        quotas, so that all of them keep clips for equally long; when that one refuses, the next in the same draw is
-        taken.
+        """The folder for a clip of this stream that starts at `start_ns`; makes it, on the first disk that takes it.
 
         Raises:
             StorageMissing: no disk has its marker.
             StorageFull: no marked disk has room or can be written.
         """
-        marked = [pool for pool in self._pools if is_pool(pool.path)]
-        if not marked:
-            raise StorageMissing(f"missing: no marker {MARKER} in {', '.join(str(p.path) for p in self._pools)}")
         why = []
-        for pool in sorted(marked, key=lambda pool: self._rank(pool, camera_id, start_ns)):
+        for pool in drawn_order(self.pools, camera_id, start_ns):
             try:
-                room = free_bytes(pool.path) - round(pool.reserve_gb * GIB)
-                if room <= 0:
-                    why.append(f"{pool.path}: {-room / GIB:.2f} GiB below its reserve")
-                    continue
-                folder = made(hour_folder(pool.path, camera_id, start_ns, stream))
-            except OSError as exc:
-                why.append(f"{pool.path}: {exc.strerror}")
+                return prepare(pool, camera_id, start_ns, stream)
+            except StorageMissing:
                 continue
-            # Making a folder that exists does not show that the disk has gone read-only.
-            if os.access(folder, os.W_OK):
-                return folder
-            why.append(f"{pool.path}: cannot be written")
-        raise StorageFull(f"full: {'; '.join(why)}")
-
-    def shun(self, path: Path, at_ns: int) -> None:
-        """A write to this file failed at capture time `at_ns`: other disks go before this one for a while."""
-        for pool in self._pools:
-            if path.is_relative_to(pool.path):
-                self._shunned[pool.path] = at_ns + SHUN_NS
-
-    def _rank(self, pool: PoolSettings, camera_id: str, start_ns: int) -> tuple[bool, float]:
-        """Where a disk stands in the order of trial, lowest first: a rendezvous hash, weighted with the quota."""
-        key = f"{camera_id}/{hour_at(start_ns)}@{pool.path}".encode()
-        drawn = (int.from_bytes(hashlib.blake2b(key, digest_size=6).digest(), "big") + 1) / (2**48 + 1)
-        # The least of exponential draws at these rates is each pool's in proportion to its rate.
-        return start_ns < self._shunned.get(pool.path, 0), -math.log(drawn) / pool.quota_gb
+            except StorageUnavailable as exc:
+                why.append(str(exc))
+        raise none_takes(self.pools, why)
 
     def find(self, clip: ClipId, stream: StreamName = "record") -> StoredClip | None:
         """The finished clip of this identity.  Clips of two streams may share one: the stream is not part of it."""
         begin = f"{clip.camera_id}_{clip.epoch}_{clip.start_ns}_"
-        for pool in self._pools:
+        for pool in self.pools:
             folder = hour_folder(pool.path, clip.camera_id, clip.start_ns, stream)
             for name in names_in(folder):
                 parsed = parse_clip_name(name) if name.startswith(begin) else None
@@ -203,7 +160,7 @@ class Storage:
                 folder for folder in self.hour_folders(camera_id, stream) if names[0] <= hour_of(folder) <= names[1]
             ]
         hours = [hour * HOUR_NS for hour in range(first, last + 1)]
-        return [hour_folder(pool.path, camera_id, hour, stream) for pool in self._pools for hour in hours]
+        return [hour_folder(pool.path, camera_id, hour, stream) for pool in self.pools for hour in hours]
 
     def timeline(self, camera_id: str, from_ns: int, to_ns: int, stream: StreamName = "record") -> list[Span]:
         """When the camera was recorded within `[from_ns, to_ns)`, in order: what lies between is not recorded.
@@ -225,7 +182,7 @@ class Storage:
         many clips there are.
         """
         ends: list[int] = []
-        for pool in self._pools:
+        for pool in self.pools:
             for folder in hours_on(pool.path, camera_id, stream, newest_first=True):
                 if times := times_in(folder):
                     ends.append(max(end_ns for _, end_ns, _ in times))
@@ -237,7 +194,7 @@ class Storage:
         return sorted(
             {
                 folder.name
-                for pool in self._pools
+                for pool in self.pools
                 for stream in STREAM_FOLDERS
                 for folder in folders_in(stream_folder(pool.path, stream))
             }
@@ -245,7 +202,7 @@ class Storage:
 
     def hour_folders(self, camera_id: str, stream: StreamName = "record") -> Iterator[Path]:
         """Every hour folder of a camera, disk by disk, oldest first on each."""
-        for pool in self._pools:
+        for pool in self.pools:
             yield from hours_on(pool.path, camera_id, stream)
 
     def parts(self, camera_id: str, stream: StreamName = "record") -> list[tuple[ClipId, Path]]:
@@ -277,14 +234,11 @@ class Storage:
 
     @property
     def _disks(self) -> list[Path]:
-        return [pool.path for pool in self._pools]
+        return [pool.path for pool in self.pools]
 
 
-def free_bytes(path: Path) -> int:
-    """Space that the file system of `path` has left for us, bytes.
-
-    Raises:
-        OSError: it does not answer.
-    """
-    info = os.statvfs(path)
-    return info.f_bavail * info.f_frsize
+def none_takes(pools: Sequence[PoolSettings], why: Sequence[str]) -> StorageUnavailable:
+    """The error that says that no disk takes a clip; `why` has a sentence for each one that has its marker."""
+    if not why:
+        return StorageMissing(f"missing: no marker {MARKER} in {', '.join(str(pool.path) for pool in pools)}")
+    return StorageFull(f"full: {'; '.join(why)}")

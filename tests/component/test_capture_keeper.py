@@ -17,6 +17,7 @@ from nodeagent.capture.classes import Classes
 from nodeagent.capture.hour_folders import RACY_NS
 from nodeagent.capture.journal import Journal
 from nodeagent.capture.keeper import FULL_LOOK_EVERY, DiskKeeper
+from nodeagent.capture.probes import Probes
 from nodeagent.capture.recovery import epoch_for
 from nodeagent.capture.retention import Limits
 from nodeagent.contract.clip import ClipId, StreamName, clip_file_name
@@ -25,6 +26,7 @@ from nodeagent.contract.report import Kind
 from nodeagent.contract.states import State
 from nodeagent.infra.board import Board
 from nodeagent.infra.clock import SystemClock
+from nodeagent.infra.disk_notes import DiskNotes
 from nodeagent.infra.hours import SUMMARY_SUFFIX
 from nodeagent.infra.settings.loader import load_settings
 from nodeagent.infra.settings.sections import GIB, PoolSettings
@@ -232,7 +234,8 @@ def test_the_worker_shows_a_disk_that_stays_under_its_reserve_and_goes_on_with_t
     cell = board.claim("storage", Kind.STORAGE)
     ctx = WorkerContext("storage", load_settings(config), cell, Stop(), SystemClock(), tmp_path)
     ages = AgeClock(tmp_path / "clock.json", ctx.clock.wall_ns(), ctx.clock.monotonic_s())
-    keeping._look(ctx, [DiskKeeper(pool) for pool in ctx.settings.pools], ages)
+    probes = Probes(DiskNotes(tmp_path / "state"), ctx.clock)
+    keeping._look(ctx, [DiskKeeper(pool) for pool in ctx.settings.pools], ages, probes)
     assert cell.current_state is State.STORAGE_FULL
     assert (cell.get("clips"), cell.get("bytes")) == (1, 100)
 

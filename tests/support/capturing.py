@@ -81,7 +81,7 @@ class Bench:
         """Record to these disks from now on."""
         self.storage = Storage(pools)
         self.recorder._books = replace(self.recorder._books, storage=self.storage)
-        places = Places(pools, self.closer.hands, SystemClock())
+        places = Places(self.storage, self.closer.hands, SystemClock())
         self.recorder._landing = Landing(places, "record", SystemClock())
 
     def record(

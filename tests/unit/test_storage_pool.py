@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ from nodeagent.capture.keeper import DiskKeeper
 from nodeagent.contract.clip import ClipId, StreamName, clip_file_name, part_file_name
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.infra.clip_folders import HOUR_NS
+from nodeagent.infra.disk_notes import ASIDE_NS, SLOW_WEIGHT, Aside, DiskNotes, slow_ones
+from nodeagent.infra.disks import Marker, drawn_order, read_marker, write_marker
+from nodeagent.infra.pool_list import POOLS, write_pools
 from nodeagent.infra.settings.sections import GIB, PoolSettings
 from nodeagent.infra.storage import (
-    SHUN_NS,
     Listing,
     Storage,
     StorageFull,
@@ -90,17 +93,54 @@ def test_hours_are_spread_over_the_disks_by_quota_and_stay_where_they_are(tmp_pa
         assert chosen in ("c", disk_of(fewer, hour))
 
 
-def test_a_disk_that_failed_a_write_goes_last_for_a_while(tmp_path: Path) -> None:
-    storage = Storage([a_pool(tmp_path / "a"), a_pool(tmp_path / "b")])
-    early = LATE - 600 * NS_PER_S
-    first = storage.folder_for("cam", early)
-    storage.shun(first / "x.part.mp4", early)
-    other = storage.folder_for("cam", early + SHUN_NS - 1)
-    assert disk_of(storage, early + SHUN_NS - 1) != first.parents[3].name
-    assert storage.folder_for("cam", early + SHUN_NS) == first
-    # When all are sick none is given up.
-    storage.shun(other / "x.part.mp4", early)
-    assert storage.folder_for("cam", early + NS_PER_S) == first
+def test_a_slow_disk_gets_a_smaller_share(tmp_path: Path) -> None:
+    pools = [a_pool(tmp_path / "a"), a_pool(tmp_path / "b")]
+    weights = slow_ones({pools[0].path: 1.0, pools[1].path: 0.02})
+    hours = [LATE + n * 3600 * NS_PER_S for n in range(400)]
+    first = [drawn_order(pools, "cam", hour, weights)[0] for hour in hours]
+    assert 50 < first.count(pools[0]) < 110
+    # Slow beside the others, not slow as such; and a few milliseconds are nothing.
+    assert slow_ones({pools[0].path: 1.0, pools[1].path: 0.9}) == {}
+    assert slow_ones({pools[0].path: 0.2, pools[1].path: 0.01}) == {}
+
+
+def test_notes_are_shared_and_run_out(tmp_path: Path) -> None:
+    mine, theirs = DiskNotes(tmp_path), DiskNotes(tmp_path)
+    now_ns = time.time_ns()
+    mine.set_aside(Path("/a"), "refused", now_ns)
+    theirs.set_aside(Path("/a"), "another reason", now_ns)
+    assert theirs.aside(now_ns) == {Path("/a"): Aside(Path("/a"), "refused", now_ns)}
+    assert theirs.aside(now_ns + ASIDE_NS + NS_PER_S) == {}
+    theirs.bring_back(Path("/a"))
+    assert mine.aside(now_ns) == {}
+    assert mine.weights() == {}
+    mine.write_measured({Path("/a"): 2.0, Path("/b"): 0.1})
+    assert theirs.weights() == {Path("/a"): SLOW_WEIGHT}
+
+
+def test_the_list_of_disks_is_followed_and_a_broken_one_changes_nothing(tmp_path: Path) -> None:
+    first, second = a_pool(tmp_path / "a"), a_pool(tmp_path / "b")
+    storage = Storage([first], tmp_path)
+    assert storage.pools == (first,)
+    write_pools(tmp_path, [first, second])
+    assert storage.pools == (first, second)
+    (tmp_path / POOLS).write_text("{half")
+    assert storage.pools == (first, second)
+    write_pools(tmp_path, [second])
+    assert storage.pools == (second,)
+
+
+def test_a_retired_disk_takes_no_clip_and_keeps_what_it_has(tmp_path: Path) -> None:
+    pools = [a_pool(tmp_path / "a"), a_pool(tmp_path / "b")]
+    storage = Storage(pools)
+    marker = read_marker(pools[0].path)
+    assert marker is not None
+    write_marker(pools[0].path, Marker(marker.pool_id, retired=True))
+    hours = [LATE + n * 3600 * NS_PER_S for n in range(12)]
+    assert {disk_of(storage, hour) for hour in hours} == {"b"}
+    assert init_pool(pools[0].path) == marker.pool_id
+    with pytest.raises(StorageFull, match="retired"):
+        Storage(pools[:1]).folder_for("cam", LATE)
 
 
 @pytest.mark.parametrize("sick", ["a", "b"])

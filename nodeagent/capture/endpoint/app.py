@@ -15,7 +15,7 @@ from nodeagent.capture.endpoint.transfer import Transfers
 from nodeagent.infra.clock import Clock
 from nodeagent.infra.settings.endpoint import EndpointSettings
 from nodeagent.infra.settings.sections import Settings
-from nodeagent.infra.storage import Storage
+from nodeagent.infra.storage import follow_storage
 from nodeagent.infra.wanted import WantedFile
 
 
@@ -24,7 +24,7 @@ def make_parts(settings: Settings, endpoint: EndpointSettings, wanted: WantedFil
     return Parts(
         node_id=settings.node.node_id,
         clip_s=settings.capture.clip_s,
-        recordings=Recordings(Storage(settings.pools), settings.node.state_dir, wanted),
+        recordings=Recordings(follow_storage(settings), settings.node.state_dir, wanted),
         doorkeeper=Doorkeeper(endpoint.tokens),
         transfers=Transfers(endpoint.transfers, endpoint.mbytes_per_s * 1e6, clock),
         clock=clock,

@@ -1,0 +1,141 @@
+"""Tries the pool's disks: brings back those that were set aside, sets aside those that fail, and tells which are slow.
+
+A probe writes a small file, syncs it, gives it another name and removes it, in a thread of the disk; so a disk that
+hangs costs the keeper a moment, and no clip is risked to find out whether a disk works again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodeagent.capture.disk_writer import STALL_S, DiskStalled, Hands, Job
+from nodeagent.contract.errors import StorageUnavailable
+from nodeagent.infra.clock import Clock
+from nodeagent.infra.disk_notes import Aside, DiskNotes
+from nodeagent.infra.disks import MARKER, StorageMissing, is_pool
+from nodeagent.infra.files import sync_file, sync_folder
+
+log = logging.getLogger(__name__)
+
+#: Size of a probe, bytes: a small fragment of a clip.
+PROBE_BYTES = 1 << 16
+#: How often a disk that works, and one that was set aside, is tried, seconds.
+WELL_S, ASIDE_S = 60.0, 10.0
+#: A disk is given so long to show its marker, seconds; a longer wait would keep the others waiting.
+ANSWER_S = 2.0
+#: Weight of the newest measurement in the mean.
+NEWEST = 0.3
+_NAME = ".nodeagent-probe"
+
+
+def probe(disk: Path, clock: Clock) -> float:
+    """Write to the disk as a clip is written; returns how long that took, seconds.
+
+    Raises:
+        StorageMissing: no marker, so nothing was written.
+        OSError: the disk refused.
+    """
+    if not is_pool(disk):
+        raise StorageMissing(f"{disk}: no marker {MARKER}")
+    began_s = clock.monotonic_s()
+    path, renamed = disk / f"{_NAME}.part", disk / _NAME
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, b"\0" * PROBE_BYTES)
+            sync_file(fd)
+        finally:
+            os.close(fd)
+        path.replace(renamed)
+        sync_folder(disk)
+        return clock.monotonic_s() - began_s
+    finally:
+        for left in (path, renamed):
+            left.unlink(missing_ok=True)
+
+
+@dataclass(slots=True)
+class _Try:
+    job: Job[float]
+    next_s: float
+
+
+class Probes:
+    """The keeper's view of the disks' health."""
+
+    def __init__(self, notes: DiskNotes, clock: Clock) -> None:
+        self._notes = notes
+        self._clock = clock
+        self._hands = Hands(clock)
+        self._tries: dict[Path, _Try] = {}
+        self._took_s = notes.measured()
+
+    def has_marker(self, disk: Path) -> bool:
+        """Whether the disk shows its marker.
+
+        Raises:
+            DiskStalled: it does not answer.
+        """
+        hand = self._hands.of(disk)
+        if hand.stalls:
+            raise DiskStalled(f"no answer for {hand.waits_s:.0f} s")
+        return hand.ask(lambda: is_pool(disk)).result(ANSWER_S)
+
+    def step(self, disks: list[Path]) -> dict[Path, Aside]:
+        """Take in what the probes found, and begin those that are due; returns the disks that are set aside."""
+        aside = self._notes.aside(self._clock.wall_ns())
+        for disk in disks:
+            self._take_in(disk, disk in aside)
+            self._begin(disk, disk in aside)
+        for gone in self._took_s.keys() - set(disks):
+            del self._took_s[gone]
+        return {disk: note for disk, note in self._notes.aside(self._clock.wall_ns()).items() if disk in disks}
+
+    def _begin(self, disk: Path, aside: bool) -> None:
+        now_s = self._clock.monotonic_s()
+        known = self._tries.get(disk)
+        if known is None or (known.next_s <= now_s and not self._hands.of(disk).waits_s):
+            job = self._hands.of(disk).ask(lambda: probe(disk, self._clock))
+            self._tries[disk] = _Try(job, now_s + (ASIDE_S if aside else WELL_S))
+
+    def _take_in(self, disk: Path, aside: bool) -> None:
+        known = self._tries.get(disk)
+        if known is None:
+            return
+        try:
+            took_s = known.job.result(0)
+        except DiskStalled:
+            if self._clock.monotonic_s() - known.job.asked_s >= STALL_S:
+                self._keep_aside(disk, f"no answer for more than {STALL_S:.0f} s", aside)
+            return
+        except StorageUnavailable:
+            # Missing: told as that.
+            known.next_s = min(known.next_s, self._clock.monotonic_s() + ASIDE_S)
+            return
+        except OSError as exc:
+            self._keep_aside(disk, f"refused: {exc.strerror}", aside)
+            known.next_s = min(known.next_s, self._clock.monotonic_s() + ASIDE_S)
+            return
+        if aside:
+            self._notes.bring_back(disk)
+            log.info("disk %s works again", disk, extra={"event": "disk_back", "disk": str(disk)})
+        self._measure(disk, took_s)
+
+    def _keep_aside(self, disk: Path, why: str, aside: bool) -> None:
+        if not aside:
+            log.warning("disk %s is set aside: %s", disk, why, extra={"event": "disk_aside", "disk": str(disk)})
+        self._notes.set_aside(disk, why, self._clock.wall_ns())
+
+    def _measure(self, disk: Path, took_s: float) -> None:
+        before_s = self._took_s.get(disk, took_s)
+        mean_s = before_s + NEWEST * (took_s - before_s)
+        if self._took_s.get(disk) == mean_s:
+            return
+        self._took_s[disk] = mean_s
+        try:
+            self._notes.write_measured(self._took_s)
+        except OSError as exc:
+            log.debug("speeds of disks not written: %s", exc.strerror, extra={"event": "speeds"})
