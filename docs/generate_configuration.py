@@ -64,8 +64,8 @@ One TOML file, by default `/etc/nodeagent/nodeagent.toml`; another is named by `
   secrets hidden.
 - An unknown key is a fault: it is a spelling mistake. Numbers stand without quotes.
 - Relative paths are relative to the file.
-- Names (`node_id`, `camera_id`, `rule_id`, a model's, target's or token's `name`) are letters, digits, `_`, `.` and `-`, a
-  letter or digit first, at most 63.
+- Names (`node_id`, `camera_id`, `rule_id`, a model's, target's or token's `name`) are letters, digits, `_`, `.` and
+  `-`, a letter or digit first, at most 63.
 - Coordinates are fractions of the picture, `[x, y]`, x to the right, y down, both in [0, 1].
 - A running agent reads the file again at `systemctl reload nodeagent` (HUP). Cameras, streams and rules that
   changed are taken over; all else in the file needs a restart. A faulty file changes nothing.
