@@ -11,6 +11,7 @@ from dataclasses import replace
 from nodeagent.capture.link import Link, Phase
 from nodeagent.capture.recorder import Recorder
 from nodeagent.capture.sender_clock import SenderClock
+from nodeagent.capture.sound import Heard
 from nodeagent.capture.source import Arrived, Ended, Event, Opened, Session
 from nodeagent.contract.camera import StreamSpec
 from nodeagent.contract.clip import StreamName
@@ -119,11 +120,13 @@ class Feed:
             case Arrived():
                 self._last_packet_s = self._clock.monotonic_s()
                 self.recorder.feed(self._by_sender(event))
-            case Opened(stream):
+            case Heard():
+                self.recorder.hear(event)
+            case Opened(stream, sound):
                 self._say(logging.INFO, "source_opened", f"{stream.codec_context.name} {stream.width}x{stream.height}")
                 self._last_packet_s = self._clock.monotonic_s()
                 self._link.opened(self._last_packet_s)
-                self.recorder.begin_session(stream)
+                self.recorder.begin_session(stream, sound)
             case Ended(state, detail):
                 self._end_session(state, detail)
 

@@ -15,6 +15,7 @@ from nodeagent.capture.disk_writer import DiskStalled
 from nodeagent.capture.part import Part
 from nodeagent.capture.places import Places
 from nodeagent.capture.samples import ClipSamples
+from nodeagent.capture.sound import Track
 from nodeagent.contract.clip import ClipId, StreamName
 from nodeagent.contract.errors import StorageUnavailable
 from nodeagent.infra.clock import Clock
@@ -53,14 +54,14 @@ class Landing:
         self._ask_again_s = 0.0
         self.moved = 0
 
-    def begin(self, clip: ClipId, template: av.VideoStream) -> Part:
-        """Open a clip.
+    def begin(self, clip: ClipId, template: av.VideoStream, sound: Track | None = None) -> Part:
+        """Open a clip, with a track for the sound if there is some.
 
         Raises:
             StorageUnavailable: no disk takes it.
             BadMedia: MP4 cannot carry this stream.
         """
-        return Part(self._places.find(clip, self._stream), clip, template)
+        return Part(self._places.find(clip, self._stream), clip, template, sound)
 
     def check(self, part: Part) -> None:
         """See whether the clip's disk takes it, and move it to another one if not.

@@ -20,6 +20,7 @@ import av
 
 from nodeagent.capture.disk_writer import STALL_S, Copy, DiskStalled, Job
 from nodeagent.capture.places import Place
+from nodeagent.capture.sound import Line, Track
 from nodeagent.contract.clip import ClipId, part_file_name
 from nodeagent.contract.errors import BadMedia, StorageUnavailable
 from nodeagent.infra.storage import StorageFull
@@ -75,8 +76,8 @@ class Part:
         accounted: whether the time before it is told; for the recorder.
     """
 
-    def __init__(self, place: Place, clip: ClipId, template: av.VideoStream) -> None:
-        """Begin with the stream's parameters.
+    def __init__(self, place: Place, clip: ClipId, template: av.VideoStream, sound: Track | None = None) -> None:
+        """Begin with the parameters of the stream, and of its sound if there is some.
 
         Raises:
             BadMedia: MP4 cannot carry this stream.
@@ -87,6 +88,7 @@ class Part:
         self.tried = {place.hand.disk}
         self.accounted = False
         self._last_dts = -1
+        self._sound_line = Line()
         self._head_bytes = 0
         self._ending: Job[None] | None = None
         self._kept = _Kept()
@@ -95,6 +97,7 @@ class Part:
             # Opaque: the stream's parameters are copied, so no encoder of its codec is needed.
             self._stream = self._out.add_stream_from_template(template, opaque=True)
             self._stream.time_base = _TIME_BASE
+            self._sound = sound.add_to(self._out) if sound is not None else None
         except (av.FFmpegError, OSError, ValueError) as exc:
             raise BadMedia(_unfit(exc)) from exc
         self._copy = self._kept.copy = Copy(place.hand, place.folder / part_file_name(clip))
@@ -163,6 +166,26 @@ class Part:
         exact_ns = self.clip.start_ns + ns_of(pts)
         self.last_ns = max(self.last_ns, exact_ns)
         return exact_ns
+
+    def hear(self, packet: av.Packet[av.AudioStream], stamp_ns: int, time_ns: int) -> None:
+        """Append a packet of sound whose picture is at `time_ns`; left out before the clip's start.
+
+        Raises:
+            BadMedia: the sound cannot be in a clip; the clip goes on without.
+        """
+        if self._sound is None:
+            return
+        place_ns = self._sound_line.place(stamp_ns, time_ns - self.clip.start_ns)
+        if place_ns is None:
+            return
+        packet.duration = ticks_of(ns_of(packet.duration, packet.time_base)) if packet.duration else 0
+        packet.pts = packet.dts = ticks_of(place_ns)
+        packet.time_base, packet.stream = _TIME_BASE, self._sound
+        try:
+            self._out.mux_one(packet)
+        except (av.FFmpegError, OSError, ValueError) as exc:
+            self._sound = None
+            raise BadMedia(_unfit(exc)) from exc
 
     def finish(self) -> None:
         """No packet comes any more: have the rest written and synced; `done` tells when it is.

@@ -24,6 +24,7 @@ from nodeagent.capture.places import Places
 from nodeagent.capture.recovery import LeftPart, Plan, salvage
 from nodeagent.capture.samples import ClipSamples, Samples
 from nodeagent.capture.segmenter import Segmenter
+from nodeagent.capture.sound import Heard, Sound
 from nodeagent.capture.source import Arrived, time_of
 from nodeagent.capture.timeline import Timeline
 from nodeagent.contract.clip import ClipId, ClipTask, StreamName
@@ -78,6 +79,7 @@ class Recorder:
         problem: why no clip can be written now, if so.
         epoch: the camera's epoch.
         samples: the decoding side, while this stream is analysed.
+        sound: what of it is recorded.
         ahead_ns: how far capture times are ahead of the camera's own clock; none while that is not told.
     """
 
@@ -104,6 +106,7 @@ class Recorder:
         places = Places(books.storage, books.closer.hands, clock)
         self._landing = Landing(places, stream, clock)
         self.samples = samples
+        self.sound = Sound(camera.camera_id)
         self.ahead_ns: int | None = None
         self.epoch = epoch
         self.counts = counts
@@ -142,9 +145,10 @@ class Recorder:
         if self.samples is not None and self._template is not None:
             self.samples.use(self._template.stream.codec_context)
 
-    def begin_session(self, stream: av.VideoStream) -> None:
-        """The source was opened; its first key frame begins a clip."""
+    def begin_session(self, stream: av.VideoStream, sound: av.AudioStream | None = None) -> None:
+        """The source was opened; its first key frame begins a clip, with this sound if it is to be recorded."""
         self._template = Template(stream)
+        self.sound.begin_session(sound, stream)
         if self.samples is not None:
             self.samples.use(stream.codec_context)
         self._timeline.interrupt(self._books.ledger.accounted_ns)
@@ -155,6 +159,7 @@ class Recorder:
         """The source is gone: close what is open.  After this no stream of the session is used."""
         self._close(None)
         self._template = None
+        self.sound.end_session()
         self.ahead_ns = None
         self._books.ledger.outage(reason, detail, self._clock.wall_ns())
 
@@ -175,12 +180,23 @@ class Recorder:
         time_ns = self._timeline.stamp(time_of(packet), arrived.arrival_ns, key=key, exact=exact)
         if arrived.camera_ns is not None:
             self.ahead_ns = time_ns - arrived.camera_ns
+        self.sound.picture_at(time_of(packet), time_ns, arrived.arrival_ns)
         if key:
             # Stamps that stand still are spread by ticks, which may lead a little past the next key frame's.
             time_ns = max(time_ns, self._part.last_ns + 1 if self._part is not None else 0)
             self._at_key_frame(template, packet, time_ns)
         if self._part is not None:
             self._write(self._part, packet, time_ns)
+
+    def hear(self, heard: Heard) -> None:
+        """Take one packet of sound; none of its faults costs a picture."""
+        taken = self.sound.take(heard)
+        if taken is None or self._part is None:
+            return
+        try:
+            self._part.hear(*taken)
+        except BadMedia as exc:
+            self.sound.drop(str(exc))
 
     def _write(self, part: Part, packet: av.Packet[av.VideoStream], time_ns: int) -> None:
         size, key = packet.size, packet.is_keyframe
@@ -219,7 +235,7 @@ class Recorder:
             self._set_problem(State.BAD_STREAM, "the stream does not tell its picture's size")
             return
         try:
-            self._part = self._landing.begin(clip, stream)
+            self._part = self._landing.begin(clip, stream, self.sound.track(start_ns))
         except StorageMissing as exc:
             self._set_problem(State.STORAGE_MISSING, str(exc))
             return

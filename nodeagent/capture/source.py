@@ -14,15 +14,18 @@ import queue
 import struct
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import cast
+from typing import Any, cast
 
 import av
 
 from nodeagent.capture.opening import Source, cause_of, open_source, pick_video
 from nodeagent.capture.pacer import Pacer
+from nodeagent.capture.parameter_sets import other_codec
+from nodeagent.capture.sound import Heard
 from nodeagent.capture.stamps import STILL_NS
 from nodeagent.contract.camera import StreamSpec
 from nodeagent.contract.errors import BadMedia
@@ -33,13 +36,18 @@ from nodeagent.infra.video import ns_of
 
 log = logging.getLogger(__name__)
 
-#: Packets between the thread and the work loop: ten seconds at 25 frames/s while a clip is closed on a slow disk.
-QUEUE_PACKETS = 256
+#: Packets between the thread and the work loop: ten seconds at 25 frames/s while a clip is closed on a slow disk,
+#: with the sound of those seconds.
+QUEUE_PACKETS = 768
 #: A camera that sends no key frame for this long is opened anew, seconds: most begin a session with one, and only there
 #: can a clip be closed and analysed.  Longer than the longest spacing that cameras offer.
 KEYLESS_MOST_S = 300.0
 #: The first packets are held until the buffer of the opening is empty, at most so many: the longest segment of HLS.
 HELD_PACKETS = 600
+#: Packets of sound that wait for their picture, at most: the sound of the longest segment of HLS.
+HEARD_PACKETS = 1000
+#: Sound that comes sooner than its picture waits for it, up to so much, ns.
+SOUND_AHEAD_NS = NS_PER_S
 #: A file that lags behind its own pace by more than this goes on from now instead of catching up, ns.
 PACE_SLACK_NS = NS_PER_S
 #: Spacing of frames of a stream that does not tell it, ns: that of 25 frames/s.
@@ -52,9 +60,10 @@ _LOOK_S = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The source delivers video."""
+    """The source delivers video, and sound that is to be recorded, if there is some."""
 
     stream: av.VideoStream
+    sound: av.AudioStream | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +89,10 @@ class Ended:
     detail: str
 
 
-Event = Opened | Arrived | Ended
+Event = Opened | Arrived | Heard | Ended
 
 
-def time_of(packet: av.Packet[av.VideoStream]) -> int | None:
+def time_of(packet: av.Packet[av.VideoStream] | av.Packet[av.AudioStream]) -> int | None:
     """The packet's presentation time by the stream's own clock, ns; by its decoding time when it has none."""
     stamp = packet.pts if packet.pts is not None else packet.dts
     return None if stamp is None else ns_of(stamp, packet.time_base)
@@ -98,17 +107,29 @@ def camera_time_of(packet: av.Packet[av.VideoStream]) -> int | None:
     return int(wall_us) * NS_PER_US if wall_us > 0 else None
 
 
-def demuxed(container: av.container.InputContainer, *tracks: av.VideoStream) -> Iterator[av.Packet[av.VideoStream]]:
+def demuxed(
+    container: av.container.InputContainer, *tracks: av.VideoStream | av.AudioStream
+) -> Iterator[av.Packet[av.VideoStream]]:
     """Packets of these tracks, or of all.
 
     Raises:
-        BadMedia: the source has another track now than when it was opened, which PyAV cannot tell of.
+        BadMedia: the source has another track or codec now than when it was opened, which PyAV cannot tell of.
         av.FFmpegError: as FFmpeg says.
     """
     try:
-        yield from cast("Iterator[av.Packet[av.VideoStream]]", container.demux(*tracks))
+        packets = cast("Iterator[av.Packet[av.VideoStream]]", container.demux(*tracks))
+        yield from (_of_its_codec(packet) for packet in packets)
     except IndexError as exc:
         raise BadMedia("a track came up that was not there when the source was opened") from exc
+
+
+def _of_its_codec(packet: av.Packet[av.VideoStream]) -> av.Packet[av.VideoStream]:
+    """The packet, unless it is a key frame of another codec."""
+    if packet.is_keyframe and packet.stream.type == "video":
+        codec = packet.stream.codec_context.name
+        if other := other_codec(bytes(packet), codec):
+            raise BadMedia(f"the codec changed from {codec} to {other}")
+    return packet
 
 
 class Session:
@@ -133,11 +154,15 @@ class Session:
         self._wake = wake
         self._spec = spec
         self.stall_s = stall_timeout_s
-        self._streaming = False
+        self._streaming = self._sound_known = False
         self._clock = clock
         self._pace = pace
         self._queue: queue.Queue[Event] = queue.Queue(QUEUE_PACKETS)
         self._abandoned = threading.Event()
+        self._sound: av.AudioStream | None = None
+        #: Sound, each with the number of pictures that were read before it.
+        self._heard: deque[tuple[int, Heard]] = deque(maxlen=HEARD_PACKETS)
+        self._read_pictures = self._given = 0
         self._container: av.container.InputContainer | None = None
         self._thread = threading.Thread(target=self._run, name="source", daemon=True)
 
@@ -200,7 +225,8 @@ class Session:
             return Ended(State.NO_VIDEO, "the source carries no video track")
         if cast("av.VideoCodecContext | None", stream.codec_context) is None:
             return Ended(State.BAD_STREAM, "FFmpeg knows no decoder for this video")
-        if not self._put(Opened(stream)):
+        self._sound = source.container.streams.audio[0] if self._spec.audio and source.container.streams.audio else None
+        if not self._put(Opened(stream, self._sound)):
             return Ended(State.SOURCE_DOWN, "abandoned")
         self._streaming = True
         if self._spec.is_file:
@@ -215,9 +241,25 @@ class Session:
                 key_s += keyless_s
             elif keyless_s >= KEYLESS_MOST_S:
                 return Ended(State.BAD_STREAM, f"no key frame for {keyless_s:.0f} s")
+            self._put_heard(arrived)
             if not self._put(arrived):
                 break
         return Ended(State.SOURCE_DOWN, "the source closed the connection")
+
+    def _put_heard(self, arrived: Arrived) -> None:
+        """Hand out the sound that comes before this picture; the very first at once: its parameters may be in it."""
+        until_ns = time_of(arrived.packet)
+        while self._heard:
+            pictures, heard = self._heard[0]
+            stamp_ns = time_of(heard.packet)
+            ahead_ns = 0 if until_ns is None or stamp_ns is None else stamp_ns - until_ns
+            # Stamps that jumped say nothing of order.
+            if self._sound_known and (pictures > self._given or 0 < ahead_ns < SOUND_AHEAD_NS):
+                break
+            self._sound_known = True
+            self._heard.popleft()
+            self._put(heard)
+        self._given += 1
 
     def _timed(self, source: Source, stream: av.VideoStream) -> Iterator[tuple[Arrived, bool]]:
         """Packets as they arrive, and whether each came out of a buffer.  An empty packet ends a stream.
@@ -226,11 +268,7 @@ class Session:
         whether the session was abandoned.
         """
         asked_s = self._clock.monotonic_s()
-        for packet in demuxed(source.container):
-            if self._abandoned.is_set():
-                return
-            if packet.stream.index != stream.index:
-                continue
+        for packet in self._pictures(source.container, stream):
             if packet.size == 0:
                 return
             buffered = self._clock.monotonic_s() - asked_s < source.buffered_s
@@ -241,17 +279,34 @@ class Session:
             yield Arrived(packet, arrival_ns, camera_time_of(packet)), buffered
             asked_s = self._clock.monotonic_s()
 
+    def _pictures(
+        self, container: av.container.InputContainer, stream: av.VideoStream, *tracks: av.VideoStream | av.AudioStream
+    ) -> Iterator[av.Packet[av.VideoStream]]:
+        """Packets of video; the sound among them waits for its picture."""
+        sound = -1 if self._sound is None else self._sound.index
+        for packet in demuxed(container, *tracks):
+            if self._abandoned.is_set():
+                return
+            if packet.stream.index == stream.index:
+                self._read_pictures += 1
+                yield packet
+            elif packet.stream.index == sound and packet.size:
+                heard = Heard(cast("av.Packet[Any]", packet), self._clock.wall_ns())
+                self._heard.append((self._read_pictures, heard))
+
     def _read_file(self, container: av.container.InputContainer, stream: av.VideoStream) -> Ended:
         # By the monotonic clock: a wall clock that is set back would hold the file still for as long.
         pacer = Pacer(self._monotonic_ns())
+        tracks = (stream,) if self._sound is None else (stream, self._sound)
         while True:
             delivered = 0
-            for packet in demuxed(container, stream):
+            for packet in self._pictures(container, stream, *tracks):
                 if packet.size == 0:
                     continue
                 due_ns = pacer.due_ns(time_of(packet), _length_ns(packet))
                 if self._pace:
                     self._sleep_until(due_ns, pacer)
+                self._put_heard(Arrived(packet, due_ns))
                 if not self._put(Arrived(packet, due_ns + self._clock.wall_ns() - self._monotonic_ns())):
                     return Ended(State.SOURCE_DOWN, "abandoned")
                 delivered += 1

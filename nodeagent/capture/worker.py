@@ -278,6 +278,11 @@ class Capture:
 
     def _aside(self) -> str:
         """What is good to know while all is well."""
+        dropped = self._feeds["record"].recorder.sound.dropped
+        sound = f"sound is not recorded: {dropped}" if dropped else ""
+        return "; ".join(part for part in (self._alignment(), sound) if part)
+
+    def _alignment(self) -> str:
         if len(self._feeds) < 2:
             return ""
         offset_ns = self._offset_ns()

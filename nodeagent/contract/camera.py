@@ -46,6 +46,8 @@ class StreamSpec(FrozenStrict):
     transport: Literal["tcp", "udp"] = "tcp"
     #: Files only: start again at the end, paced in real time.
     loop: Switch = False
+    #: Record the sound too, where MP4 can carry it as it is.  Set it to false where sound may not be recorded.
+    audio: Switch = True
 
     @field_validator("url")
     @classmethod

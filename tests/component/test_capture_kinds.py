@@ -14,6 +14,7 @@ import av
 import pytest
 
 from nodeagent.capture.opening import KINDS, cause_of
+from nodeagent.capture.sound import Heard
 from nodeagent.capture.source import Arrived, Ended, Opened, Session
 from nodeagent.contract.camera import SCHEMES, StreamSpec
 from nodeagent.contract.ids import NS_PER_S
@@ -25,12 +26,28 @@ from tests.support.media import count_frames, make_video
 from tests.support.rtsp import RtspServer, need_rtsp
 from tests.support.streaming import HttpCamera, RtmpCamera, Sink, mux
 
+#: What a file without sound is said to have of it.
+NO_SOUND_S = -1000.0
 #: Frames that are taken of each source, at ten a second.
 FRAMES = 25
 
 
 def test_there_is_a_row_for_each_scheme_that_a_camera_may_have() -> None:
     assert set(KINDS) == set(SCHEMES)
+
+
+def video_s(path: Path) -> float:
+    """Where the last frame of a file begins, seconds."""
+    with av.open(str(path)) as file:
+        return max(float(p.pts * p.time_base) for p in file.demux(video=0) if p.pts is not None)
+
+
+def sound_s(path: Path) -> float:
+    """Where its last packet of sound ends; all of it is decoded."""
+    with av.open(str(path)) as file:
+        if not file.streams.audio:
+            return NO_SOUND_S
+        return max(float(frame.pts * frame.time_base + frame.samples / frame.rate) for frame in file.decode(audio=0))
 
 
 @dataclass
@@ -48,13 +65,15 @@ class Taken:
 
 def take(taken: Taken, spec: StreamSpec, frames: int = FRAMES) -> None:
     """Record so many frames."""
-    session = Session(spec, 4.0, SystemClock())
+    session = Session(spec, 4.0, SystemClock(), pace=not spec.is_file)
     session.start()
     while frames:
         match event := session.get(20.0):
-            case Opened(stream):
+            case Opened(stream, sound):
                 taken.codec = stream.codec_context.name
-                taken.bench.recorder.begin_session(stream)
+                taken.bench.recorder.begin_session(stream, sound)
+            case Heard():
+                taken.bench.recorder.hear(event)
             case Arrived():
                 taken.bench.recorder.feed(event)
                 frames -= 1
@@ -112,15 +131,20 @@ def test_every_kind_of_source_is_recorded(tmp_path: Path, videos: dict[str, Path
         assert one.ended is None, (name, one.ended)
         assert one.codec in (*videos, ""), name
         numbers = list(itertools.chain(*one.clips()))
-        # Nothing was lost on the way; UDP on a loopback loses nothing either.
-        assert len(numbers) == FRAMES, name
+        # Nothing was lost on the way.  Who comes to RTSP second comes in the middle of a GOP.
+        assert FRAMES - 10 * name.startswith("rtsp") <= len(numbers) <= FRAMES, name
         assert all((b - a) % 30 == 1 for a, b in itertools.pairwise(numbers)), (name, numbers)
         tasks = one.bench.tasks()
         times = [time_ns for task in tasks for time_ns in task.sample_ns]
-        assert len(times) >= FRAMES // 2 - 2, name
+        assert len(times) >= len(numbers) // 2 - 2, name
         assert all(0.05 < (b - a) / NS_PER_S < 0.6 for a, b in itertools.pairwise(times)), (name, times)
-        assert 1.8 < sum(task.duration_ns for task in tasks) / NS_PER_S < 3.5, name
+        assert abs(sum(task.duration_ns for task in tasks) / NS_PER_S - len(numbers) / 10) < 0.7, name
         assert one.bench.counts["decode_errors"] == 0, name
+        # The picture's sound, where the source has some, from the first clip on.
+        assert one.bench.recorder.sound.dropped == "", name
+        for clip in one.bench.clips():
+            gap_s = sound_s(clip.path) - video_s(clip.path)
+            assert (name == "http-mjpeg") if gap_s < -1 else -0.3 < gap_s < 0.1, (name, gap_s)
 
 
 CASES = [
