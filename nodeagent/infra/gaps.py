@@ -112,9 +112,12 @@ def _files(state_dir: Path, camera_id: str) -> list[Path]:
 
 def read_gaps(state_dir: Path, camera_id: str, from_ns: int, to_ns: int) -> list[Gap]:
     """Gaps of a camera that overlap `[from_ns, to_ns)`, ordered by start."""
-    # A gap stands in the file of the day of its start, and is written in pieces, so the day before is early enough.
-    first, last = _day(max(0, from_ns - 24 * 3600 * NS_PER_S)), _day(max(0, to_ns))
-    gaps = [gap for path in _files(state_dir, camera_id) if first <= path.stem <= last for gap in _read(path)]
+    first, last = _day(max(0, from_ns)), _day(max(0, to_ns))
+    files = [path for path in _files(state_dir, camera_id) if path.stem <= last]
+    # A gap stands in the file of the day of its start.  That may be long ago, when the agent was stopped meanwhile; but
+    # gaps follow each other, so no older file than the newest before has one that reaches this far.
+    before = [path for path in files if path.stem < first][-1:]
+    gaps = [gap for path in before + [path for path in files if path.stem >= first] for gap in _read(path)]
     return sorted((gap for gap in gaps if gap.from_ns < to_ns and gap.to_ns > from_ns), key=lambda gap: gap.from_ns)
 
 

@@ -78,8 +78,8 @@ def serving(folder: Path, settings: Settings, *, up: bool = True) -> Iterator[Se
     cell = Board.create(folder / "memory" / "board", NODE, 1, 1, cells=2).claim("endpoint", Kind.ENDPOINT)
     stop, codes, errors = Stop(), list[int](), list[ConfigError]()
     ctx = WorkerContext("endpoint", settings, cell, stop, SystemClock(), folder / "memory")
-    # This process is not the endpoint's own.
-    worker.NICENESS = 0
+    # This process is not the endpoint's own, and has no time to lose.
+    worker.NICENESS, worker.LOOK_S = 0, 0.05
 
     def work() -> None:
         try:

@@ -121,6 +121,18 @@ def test_half_a_line_spoils_no_other(tmp_path: Path) -> None:
     assert len(read_gaps(tmp_path, "cam", T + S - 1, T + 2 * S)) == 1
 
 
+def test_a_gap_of_weeks_is_found_from_each_of_its_days(tmp_path: Path) -> None:
+    day = 24 * 3600 * S
+    append_gap(tmp_path, "cam", Gap(from_ns=T - 9 * day, to_ns=T - 8 * day, reason=GapReason.STALLED))
+    # The agent was stopped for three weeks.
+    ledger = Ledger(tmp_path, "cam", T, T + 21 * day)
+    ledger.begin(T + 21 * day)
+    for since in (T - day, T + day, T + 20 * day):
+        (found,) = read_gaps(tmp_path, "cam", since, since + 2 * day)
+        assert (found.from_ns, found.to_ns) == (T, T + 21 * day)
+    assert read_gaps(tmp_path, "cam", T + 22 * day, T + 23 * day) == []
+
+
 def test_a_line_that_the_disk_takes_in_pieces_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:7]))
