@@ -219,9 +219,14 @@ def test_over_tls_a_node_is_believed_by_its_certificate_alone(tmp_path: Path) ->
 _KILLED = """
 import sys
 from pathlib import Path
-from tests.component.test_clip_client import ClipClient, SystemClock, peers, CLIP, NODE
-client = ClipClient(peers(sys.argv[1]), Path(sys.argv[2]), SystemClock())
-with client.fetched(NODE, CLIP, "record"):
+from nodeagent.contract.clip import ClipId
+from nodeagent.infra.clip_client import ClipClient, ConfiguredPeers
+from nodeagent.infra.clock import SystemClock
+from nodeagent.infra.settings.endpoint import PeerSettings
+url, token, folder, start_ns = sys.argv[1:]
+peer = PeerSettings(node_id="n2", url=url, token=token)
+client = ClipClient(ConfiguredPeers([peer]), Path(folder), SystemClock())
+with client.fetched("n2", ClipId(camera_id="gate", epoch=7, start_ns=start_ns), "record"):
     print("there", flush=True)
     sys.stdin.read()
 """
@@ -230,7 +235,7 @@ with client.fetched(NODE, CLIP, "record"):
 def test_what_a_killed_process_left_is_swept_by_the_next(node: Serving, tmp_path: Path) -> None:
     folder = tmp_path / "fetched"
     child = subprocess.Popen(
-        [sys.executable, "-c", _KILLED, node.origin, str(folder)],
+        [sys.executable, "-c", _KILLED, node.origin, TOKEN, str(folder), str(T)],
         cwd=Path(__file__).parents[2],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
