@@ -17,6 +17,9 @@ Packet: TypeAlias = "av.Packet[av.VideoStream]"
 
 #: Types of parameter sets by codec, with the shift and mask that read the type from the unit's first byte.
 _SETS = {"h264": (0, 0x1F, frozenset({7, 8})), "hevc": (1, 0x3F, frozenset({32, 33, 34}))}
+#: How units of H.265's three parameter sets begin, and what follows the type in H.264's first: the profile.
+_H265_HEADS = frozenset({b"\x40\x01", b"\x42\x01", b"\x44\x01"})
+_H264_PROFILES = frozenset({44, 66, 77, 88, 100, 110, 122, 244})
 #: FFmpeg's name for a header that came inside the stream.
 _NEW_HEADER: Final = "new_extradata"
 _START = re.compile(rb"\x00\x00\x01")
@@ -31,6 +34,21 @@ def parameter_sets(body: bytes, codec: str) -> frozenset[bytes]:
     shift, mask, types = _SETS[codec]
     units = (unit.rstrip(b"\x00") for unit in _START.split(body[:_SEARCHED])[1:])
     return frozenset(unit for unit in units if unit and (unit[0] >> shift) & mask in types)
+
+
+def other_codec(body: bytes, codec: str) -> str:
+    """The codec that a key frame is of, if by its parameter sets that is not `codec`; empty otherwise.
+
+    FFmpeg tells of no such change: it goes on under the codec that the source was opened with.  Bytes of one codec that
+    look like sets of the other do not come together: H.265 needs three kinds of them, H.264 two, one with a profile.
+    """
+    heads = {bytes(unit[:2]) for unit in _START.split(body[:_SEARCHED])[1:]}
+    if codec == "h264" and heads >= _H265_HEADS:
+        return "hevc"
+    kinds = {head[0] & 0x1F: head for head in heads if len(head) == 2 and head[0] & 0xE0 in (0x20, 0x40, 0x60)}
+    if codec == "hevc" and 8 in kinds and 7 in kinds and kinds[7][1] in _H264_PROFILES:
+        return "h264"
+    return ""
 
 
 def jpeg_size(body: bytes) -> tuple[int, int] | None:
@@ -57,7 +75,7 @@ class Template:
     """
 
     def __init__(self, stream: av.VideoStream) -> None:
-        self.stream = stream
+        self.stream = _copied(stream)
         self._codec = stream.codec_context.name
         extradata = stream.codec_context.extradata or b""
         self._in_band = not extradata.startswith(b"\x01")
@@ -124,3 +142,13 @@ class Template:
             return False
         self._probe, self.stream = probe, stream
         return True
+
+
+def _copied(stream: av.VideoStream) -> av.VideoStream:
+    """Its parameters as they are now: FFmpeg gives a stream those of another codec while packets of the old wait."""
+    holder = av.open(io.BytesIO(), "w", format="mp4")
+    try:
+        return holder.add_stream_from_template(stream, opaque=True)
+    except ValueError:
+        # MP4 does not carry this codec, which whoever wants a clip of it is told.
+        return stream
