@@ -9,7 +9,7 @@ from typing import Protocol
 from nodeagent.contract.camera import DEFAULT_CLASS, CameraSpec
 from nodeagent.contract.errors import ConfigError, Fault
 from nodeagent.infra.settings.loader import load_settings
-from nodeagent.infra.settings.sections import Settings
+from nodeagent.infra.settings.sections import PoolSettings, Settings
 
 
 class CameraSource(Protocol):
@@ -32,18 +32,24 @@ class CameraSource(Protocol):
         ...
 
     @property
+    def pools(self) -> tuple[PoolSettings, ...]:
+        """The disks that are to be used, as of the last good `read`."""
+        ...
+
+    @property
     def needs_restart(self) -> tuple[str, ...]:
         """Sections that differed at the last `read` and take effect only when the agent is started anew."""
         ...
 
 
 class TomlCameras:
-    """The `[[cameras]]` of a TOML file, read again at SIGHUP."""
+    """The `[[cameras]]`, and with them the `[[pool]]`, of a TOML file, read again at SIGHUP."""
 
     def __init__(self, path: Path, running: Settings) -> None:
         self._path = path
         self._running = running
         self.needs_restart: tuple[str, ...] = ()
+        self.pools = running.pools
 
     def fileno(self) -> int | None:
         """Files do not call."""
@@ -63,8 +69,9 @@ class TomlCameras:
         faults = [*_models_not_loaded(fresh, self._running), *_classes_not_loaded(fresh, self._running)]
         if faults:
             raise ConfigError(faults)
-        others = (name for name in Settings.model_fields if name != "cameras")
+        others = (name for name in Settings.model_fields if name not in ("cameras", "pool"))
         self.needs_restart = tuple(n for n in others if getattr(fresh, n) != getattr(self._running, n))
+        self.pools = fresh.pools
         return fresh.cameras
 
 

@@ -16,8 +16,9 @@ from nodeagent.contract.camera import CameraSpec
 from nodeagent.contract.errors import ConfigError, DecodeError
 from nodeagent.contract.report import Kind
 from nodeagent.infra.clock import Clock
+from nodeagent.infra.pool_list import write_pools
 from nodeagent.infra.sd_notify import Notifier
-from nodeagent.infra.settings.sections import Settings
+from nodeagent.infra.settings.sections import PoolSettings, Settings
 from nodeagent.infra.wanted import Wanted, read_wanted, write_wanted
 from nodeagent.infra.worker import EXIT_FAILED, EXIT_OK
 from nodeagent.supervisor.cameras import CameraSource
@@ -66,6 +67,7 @@ class Loop:
         self._clock = clock
         self._wanted_path = settings.node.state_dir / "wanted.json"
         self._cameras: tuple[CameraSpec, ...] = ()
+        self._pools: tuple[PoolSettings, ...] = ()
         self._started_s = clock.monotonic_s()
         self._said_ready = False
         #: When the drain began; None before.  `_hurry`: a second request came.
@@ -174,6 +176,7 @@ class Loop:
 
     def _take_cameras(self, cameras: tuple[CameraSpec, ...]) -> None:
         # Snapshot first: a capture that starts must find its camera in it, and a kill here changes nothing else.
+        self._take_pools(self._source.pools)
         write_wanted(self._wanted_path, Wanted(self._last_version() + 1, cameras))
         added, gone = set(cameras) - set(self._cameras), set(self._cameras) - set(cameras)
         self._cameras = cameras
@@ -185,6 +188,14 @@ class Loop:
             len(gone),
             extra={"event": "cameras"},
         )
+
+    def _take_pools(self, pools: tuple[PoolSettings, ...]) -> None:
+        """Have all workers use these disks; also those that run."""
+        write_pools(self._settings.node.state_dir, pools)
+        self._orders.set_pools(pools)
+        if self._pools and pools != self._pools:
+            log.info("disks: %s", ", ".join(str(pool.path) for pool in pools), extra={"event": "pools"})
+        self._pools = pools
 
     def _last_version(self) -> int:
         try:

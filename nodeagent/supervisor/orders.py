@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nodeagent.contract.camera import CameraSpec
-from nodeagent.infra.settings.sections import Settings
+from nodeagent.infra.settings.sections import PoolSettings, Settings
 from nodeagent.supervisor.child import Order
 from nodeagent.supervisor.roster import Want
 
@@ -19,8 +19,13 @@ class OrderMaker:
         self._preload = preload
 
     def set_cameras(self, cameras: tuple[CameraSpec, ...]) -> None:
-        """Children that are started from now on see these cameras; all other sections stay as at the agent's start."""
+        """Children that are started from now on see these cameras; all sections but these and the pool's stay."""
         self._settings = self._settings.model_copy(update={"cameras": cameras})
+
+    def set_pools(self, pools: tuple[PoolSettings, ...]) -> None:
+        """Children that are started from now on see these disks; those that run follow the list in the state folder."""
+        if pools != self._settings.pools:
+            self._settings = self._settings.model_copy(update={"pool": pools})
 
     def make(self, want: Want, worker: str, cell: int) -> Order:
         """The order for one start of one child."""

@@ -14,7 +14,7 @@ from nodeagent.contract.errors import ConfigError, Fault
 from nodeagent.contract.report import Kind, Phase
 from nodeagent.infra.board import Board
 from nodeagent.infra.settings.loader import load_settings
-from nodeagent.infra.settings.sections import Settings
+from nodeagent.infra.settings.sections import PoolSettings, Settings
 from nodeagent.infra.wanted import read_wanted
 from nodeagent.supervisor.cameras import TomlCameras
 from nodeagent.supervisor.children import Children
@@ -56,6 +56,7 @@ class FedCameras:
         self.read_fd, self.write_fd = os.pipe()
         self.next: tuple[CameraSpec, ...] | ConfigError = ()
         self.needs_restart: tuple[str, ...] = ()
+        self.pools = (PoolSettings(path=Path("/pool")),)
 
     def fileno(self) -> int:
         return self.read_fd
@@ -183,6 +184,21 @@ def test_a_note_that_cannot_be_written_is_no_end(bench: Bench, caplog: pytest.Lo
     with caplog.at_level(logging.WARNING):
         bench.loop._collect()
     assert "reload.json cannot be written: Is a directory" in caplog.text
+
+
+def test_other_disks_are_taken_over_by_a_reload(tmp_path: Path) -> None:
+    path = tmp_path / "nodeagent.toml"
+    path.write_text('[[pool]]\npath = "/a"\n')
+    source = TomlCameras(path, load_settings(path))
+    assert [str(pool.path) for pool in source.pools] == ["/a"]
+    path.write_text('[[pool]]\npath = "/a"\n[[pool]]\npath = "/b"\nquota_gb = 7\n')
+    source.read()
+    assert [(str(pool.path), pool.quota_gb) for pool in source.pools] == [("/a", 100.0), ("/b", 7.0)]
+    assert source.needs_restart == ()
+    path.write_text('[[pool]]\npath = "/a"\nquota_gb = -1\n')
+    with pytest.raises(ConfigError):
+        source.read()
+    assert len(source.pools) == 2
 
 
 @pytest.mark.parametrize("model", ["another", ""])
