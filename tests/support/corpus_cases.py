@@ -142,6 +142,16 @@ def _sizes(folder: Path) -> Path:
     return folder / "a.ts"
 
 
+def _codecs(first: str, second: str, folder: Path) -> Path:
+    # More of the first than waits between reading and recording.
+    parts = [
+        encode(folder / f"{codec}.ts", codec=codec, frames=frames, size=(64, 48), container="mpegts")
+        for codec, frames in ((first, 850), (second, 50))
+    ]
+    (folder / "a.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    return folder / "a.ts"
+
+
 def _two_tracks(folder: Path) -> Path:
     sources = [av.open(str(encode(folder / f"{w}.mp4", size=(w, h)))) for w, h in ((160, 120), (64, 48))]
     with av.open(str(folder / "a.mp4"), "w") as out:
@@ -214,6 +224,9 @@ CASES: dict[str, Case] = {
     "641x479": Case(partial(_mp4, size=(641, 479), pix_fmt="yuv444p", frames=50), seconds=2.0),
     "cropped": Case(partial(_mp4, size=(642, 478), frames=50), seconds=2.0),
     "other sizes": Case(_sizes, seconds=6.0),
+    # Opened anew: a camera goes on with the new one, a file with its beginning.
+    "another codec": Case(partial(_codecs, "libx264", "libx265"), _BAD, 34.0),
+    "another codec back": Case(partial(_codecs, "libx265", "libx264"), _BAD, 34.0),
     "two tracks": Case(_two_tracks),
     "mjpeg": Case(lambda folder: encode(folder / "a.avi", codec="mjpeg", pix_fmt="yuvj420p", size=(161, 121))),
     "4:2:2": Case(partial(_mp4, pix_fmt="yuv422p")),
