@@ -268,6 +268,18 @@ def test_transfers_are_bounded_and_paced_and_a_reader_that_leaves_frees_its_plac
         assert time.monotonic() - began > 1.0, "3 MB at 2 MB/s"
 
 
+def test_a_connection_whose_request_does_not_come_makes_room(
+    served: Serving, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nodeagent.capture.endpoint.server.SILENT_S", 0.2)
+    assert served.settings.endpoint is not None
+    for begin in (b"", b"GET /api/v1/health HTTP/1.1\r\nHost:"):
+        with socket.create_connection(served.settings.endpoint.address, timeout=10) as slow:
+            slow.sendall(begin)
+            assert slow.recv(1) == b"", "closed by the server"
+    assert http.get("/health").status_code == 200
+
+
 def test_a_port_that_is_taken_is_told_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nodeagent.capture.endpoint.worker.LISTEN_FIRST_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as other:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import threading
+from typing import Any
 
 import uvicorn
 
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 PULSE_S = 0.5
 #: Connections at a time; further ones are told that the server is busy.
 CONNECTIONS_MAX = 512
+#: Seconds that a connection has for its next request; after that it makes room for others.
+SILENT_S = 10.0
 
 
 class Server:
@@ -53,6 +56,8 @@ class Server:
         )
         self._clock = clock
         self._thread: threading.Thread | None = None
+        #: Connections without a request in work, and since when, monotonic seconds.
+        self._silent: dict[Any, float] = {}
         self.alive_s = clock.monotonic_s()
         self.failed = False
 
@@ -94,4 +99,14 @@ class Server:
     async def _pulse(self) -> None:
         while True:
             self.alive_s = self._clock.monotonic_s()
+            self._let_go_of_silent(self.alive_s)
             await asyncio.sleep(PULSE_S)
+
+    def _let_go_of_silent(self, now_s: float) -> None:
+        """Close connections whose request does not come: uvicorn itself waits for ever, and has room for so many."""
+        cycles = {each: getattr(each, "cycle", None) for each in self._server.server_state.connections}
+        silent = [each for each, cycle in cycles.items() if cycle is None or cycle.response_complete]
+        self._silent = {each: self._silent.get(each, now_s) for each in silent}
+        for each, since_s in self._silent.items():
+            if now_s - since_s > SILENT_S:
+                each.transport.close()
