@@ -145,7 +145,7 @@ class Feed:
             return
         # A file's next packet comes when its time has come, and a slow one is no camera to be opened anew.
         if silent_s >= self._session.stall_s and not self._spec.is_file:
-            self._end_session(State.STALLED, f"no packet for {silent_s:.1f} s")
+            self._end_session(State.STALLED, self._session.silence(silent_s))
 
     def _end_session(self, state: State, detail: str) -> None:
         if state is State.SOURCE_ENDED:

@@ -91,15 +91,15 @@ STATE_OF: tuple[tuple[type[Exception], State, str], ...] = (
     (av.UnknownError, State.SOURCE_DOWN, "the server refused the stream: check its name, user and password"),
     (Exception, State.SOURCE_DOWN, ""),
 )
-#: A camera that answers and then sends nothing over UDP looks like this.
-_NO_UDP = 'no packet over UDP: a firewall drops them, or the camera sends none; transport = "tcp" needs no extra port'
+#: What to say of a camera that answers and then sends nothing over UDP.
+NO_UDP = 'no packet comes over UDP: a firewall drops them, or the camera sends none; transport = "tcp" needs no port'
 
 
 def cause_of(exc: Exception, spec: StreamSpec) -> tuple[State, str]:
     """State and sentence for FFmpeg's error.  Its own text may hold the URL with the password, so that is left out."""
     state, sentence = next((state, text) for kind, state, text in STATE_OF if isinstance(exc, kind))
     if isinstance(exc, av.ExitError) and spec.over_udp:
-        sentence = f"{sentence}; {_NO_UDP}"
+        sentence = f"{sentence}; {NO_UDP}"
     return state, sentence or str(getattr(exc, "strerror", None) or type(exc).__name__)
 
 
@@ -133,8 +133,12 @@ class Source:
 
     @property
     def ends(self) -> bool:
-        """Whether it is a recording, which a server sends as fast as it can, rather than a live stream."""
-        return self.container.format.name.startswith((_HLS, "mov")) and self.container.duration is not None
+        """Whether it is a recording, which a server sends as fast as it can, rather than a live stream.
+
+        A playlist tells it; a file has a length, and is of a form that says how long it plays.
+        """
+        form, long = self.container.format.name, self.container.duration is not None
+        return long and (form == _HLS or (form.startswith(("mov", "matroska")) and self.container.size > 0))
 
 
 def options_of(spec: StreamSpec) -> dict[str, str]:

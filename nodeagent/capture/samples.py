@@ -162,6 +162,8 @@ class Samples:
         for frame in decoded:
             self._blind = 0
             self._counts["frames"] += 1
+            # A picture with holes, where packets were lost on the way: FFmpeg fills them from the picture before.
+            self._counts["decode_errors"] += frame.is_corrupt
             if frame.pts is not None and self._sampler.take(frame.pts):
                 self._take(frame, frame.pts)
 

@@ -22,7 +22,7 @@ from typing import Any, cast
 
 import av
 
-from nodeagent.capture.opening import Source, cause_of, open_source, pick_video
+from nodeagent.capture.opening import NO_UDP, Source, cause_of, open_source, pick_video
 from nodeagent.capture.pacer import Pacer
 from nodeagent.capture.parameter_sets import other_codec
 from nodeagent.capture.sound import Heard
@@ -177,6 +177,11 @@ class Session:
         except queue.Empty:
             return None
 
+    def silence(self, silent_s: float) -> str:
+        """One sentence on packets that do not come any more, or never came."""
+        never = self._spec.over_udp and not self._read_pictures
+        return f"no packet for {silent_s:.1f} s" + (f"; {NO_UDP}" if never else "")
+
     def close(self) -> None:
         """The work loop uses no stream of this session any more.  Does not wait for a read that hangs."""
         self._abandoned.set()
@@ -212,7 +217,7 @@ class Session:
     def _end_of(self, exc: Exception) -> Ended:
         # While it streams, the time-out of a read and the one of whoever waits for packets come at about one time.
         if self._streaming and isinstance(exc, av.ExitError | TimeoutError):
-            return Ended(State.STALLED, f"no packet for {self.stall_s:.1f} s")
+            return Ended(State.STALLED, self.silence(self.stall_s))
         return Ended(*cause_of(exc, self._spec))
 
     def _read(self) -> Ended:

@@ -13,7 +13,7 @@ from pathlib import Path
 import av
 import pytest
 
-from nodeagent.capture.opening import KINDS, cause_of
+from nodeagent.capture.opening import KINDS, NO_UDP, cause_of
 from nodeagent.capture.sound import Heard
 from nodeagent.capture.source import Arrived, Ended, Opened, Session
 from nodeagent.contract.camera import SCHEMES, StreamSpec
@@ -24,6 +24,7 @@ from nodeagent.infra.gaps import GapReason
 from tests.support.capturing import Bench
 from tests.support.media import count_frames, make_video
 from tests.support.rtsp import RtspServer, need_rtsp
+from tests.support.silent_rtsp import SilentCamera
 from tests.support.streaming import HttpCamera, RtmpCamera, Sink, mux
 
 #: What a file without sound is said to have of it.
@@ -63,9 +64,9 @@ class Taken:
         return [count_frames(clip.path) for clip in self.bench.clips()]
 
 
-def take(taken: Taken, spec: StreamSpec, frames: int = FRAMES) -> None:
+def take(taken: Taken, spec: StreamSpec, frames: int = FRAMES, stall_s: float = 4.0) -> None:
     """Record so many frames."""
-    session = Session(spec, 4.0, SystemClock(), pace=not spec.is_file)
+    session = Session(spec, stall_s, SystemClock(), pace=not spec.is_file)
     session.start()
     while frames:
         match event := session.get(20.0):
@@ -103,7 +104,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def camera(videos: dict[str, Path]) -> Iterator[HttpCamera]:
     """All that comes over HTTP."""
     with HttpCamera("admin", "p@ss") as camera:
-        for codec, form in (("h264", "flv"), ("hevc", "flv"), ("h264", "mpegts"), ("hevc", "mpegts")):
+        for codec, form in itertools.product(("h264", "hevc"), ("flv", "mpegts", "mp4")):
             camera.files[f"{codec}.{form}"] = videos[codec], form
         camera.files["mjpeg"] = videos["mjpeg"], "mjpeg"
         camera.add_hls("live.m3u8", videos["h264"])
@@ -237,6 +238,29 @@ def test_a_size_that_changes_in_hls_begins_a_clip(tmp_path: Path, videos: dict[s
     widths = [task.sample_width for task in taken.bench.tasks()]
     assert {320, 640} <= set(widths)
     assert sum(map(len, taken.clips())) == 35
+
+
+def test_a_camera_whose_packets_a_firewall_drops_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nodeagent.capture.opening.OPEN_TIMEOUT_S", 0.7)
+    with SilentCamera() as camera:
+        taken = Taken(Bench(tmp_path))
+        take(taken, StreamSpec.model_validate({"url": camera.url, "transport": "udp"}), stall_s=0.7)
+    assert "PLAY" in camera.asked
+    assert taken.ended == Ended(State.STALLED, f"no packet for 0.7 s; {NO_UDP}")
+
+
+@pytest.mark.rtsp
+def test_pictures_with_holes_where_a_network_lost_packets_are_counted(tmp_path: Path) -> None:
+    need_rtsp()
+    video = make_video(tmp_path / "a.mp4", seconds=2, bit_rate=800_000)
+    taken = Taken(Bench(tmp_path / "bench"))
+    with RtspServer({"cam": video}, 20, loss=0.02) as server:
+        take(taken, StreamSpec.model_validate({"url": server.url("cam"), "transport": "udp"}), frames=40)
+    assert taken.ended is None
+    assert taken.bench.counts["decode_errors"] > 0
+    assert taken.bench.counts["frames"] > 10
 
 
 def test_each_error_of_ffmpeg_has_a_state_and_a_sentence_without_the_url() -> None:

@@ -22,6 +22,11 @@ import av
 import imageio_ffmpeg
 
 _MS = Fraction(1, 1000)
+#: What makes a live stream of a container that else is a file.
+_OPTIONS = {
+    "flv": {"flvflags": "no_duration_filesize"},
+    "mp4": {"movflags": "empty_moov+default_base_moof", "frag_duration": "200000"},
+}
 #: Between two pieces of a body, seconds: whoever looks at the first does not see the second.
 _PAUSE_S = 0.5
 #: Segments of HLS that the playlist shows at a time.
@@ -63,7 +68,7 @@ def packets(path: Path, *, pace: bool = True, rounds: int | None = None) -> Iter
 
 def mux(path: Path, form: str, sink: Sink, *, pace: bool = True, rounds: int | None = None) -> None:
     """Send a file in this container until nobody takes it any more."""
-    options = {"flvflags": "no_duration_filesize"} if form == "flv" else {}
+    options = _OPTIONS.get(form, {})
     with av.open(str(path)) as source:
         out = av.open(sink, "w", format=form, options={**options, "flush_packets": "1"}, buffer_size=1 << 16)
         tracks = [out.add_stream_from_template(stream, opaque=True) for stream in source.streams]
@@ -122,7 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
             if form == "mjpeg":
                 self._mjpeg(path)
             else:
-                self._head(200, ("Content-Type", "video/x-flv" if form == "flv" else "video/mp2t"))
+                self._head(200, ("Content-Type", f"video/{form}"))
                 mux(path, form, Sink(self.wfile.write))
         elif name in owner.playlists:
             self._head(200, ("Content-Type", "application/vnd.apple.mpegurl"))

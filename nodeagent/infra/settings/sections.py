@@ -145,7 +145,8 @@ class CaptureSettings(FrozenStrict):
 
     #: Length that clips aim at, seconds; they are cut at the key frame nearest to this grid.
     clip_s: Annotated[Number, Field(ge=1, le=60)] = 5.0
-    #: Seconds without a packet after which the source is opened anew.
+    #: Seconds without a packet of video after which the source is opened anew.  HLS, whose packets come a segment at a
+    #: time, waits for 30 at least.
     stall_timeout_s: Annotated[Number, Field(ge=0.5, le=120)] = 4.0
     #: First delay before a source is opened anew, seconds; doubles, with jitter, up to `reconnect_max_s`.
     reconnect_min_s: Annotated[Number, Field(ge=0.05, le=60)] = 0.5
