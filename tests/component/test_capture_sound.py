@@ -11,8 +11,11 @@ import pytest
 from nodeagent.capture.fragments import truncate_to, wholeness
 from nodeagent.capture.sound import Heard
 from nodeagent.contract.camera import StreamSpec
+from nodeagent.contract.states import State
+from nodeagent.infra.storage import init_pool
 from tests.component.test_capture_kinds import NO_SOUND_S, Taken, sound_s, take, video_s
-from tests.support.capturing import Bench
+from tests.support.capturing import Bench, CaptureProcess
+from tests.support.eventually import eventually
 from tests.support.media import count_frames, make_video
 
 #: Of three seconds, ten frames each.
@@ -86,3 +89,14 @@ def test_broken_sound_is_dropped_and_the_clip_goes_on(tmp_path: Path) -> None:
     for packet in reversed(sound):
         recorder.hear(Heard(packet, 0))
     assert sorted(number for clip in taken.clips() for number in clip) == list(range(FRAMES))
+
+
+@pytest.mark.services
+def test_a_camera_whose_sound_is_left_out_is_told_while_all_is_well(tmp_path: Path, redis_url: str) -> None:
+    source = make_video(tmp_path / "a.mov", seconds=4, sound="pcm_alaw")
+    init_pool(tmp_path / "pool")
+    with CaptureProcess(tmp_path, str(source), redis_url, pool=tmp_path / "pool", loop=True) as capture:
+        eventually(lambda: "pcm_alaw" in capture.detail, within_s=15)
+        assert capture.state is State.CAPTURING
+        assert capture.detail == "sound is not recorded: pcm_alaw does not fit into a clip"
+        assert "sound_dropped" in capture.log() or "sound is not recorded" in capture.log()

@@ -88,6 +88,8 @@ def _options(codec: str, gop: int, b_frames: int) -> dict[str, str]:
             "x265-params": f"keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0:bframes={b_frames}"
             ":pools=none:frame-threads=1:slices=1:log-level=none",
         }
+    if codec == "libsvtav1":
+        return {"preset": "12", "g": str(gop), "svtav1-params": "lp=1"}
     if codec != "libx264":
         return {}
     return {
