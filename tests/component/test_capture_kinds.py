@@ -13,7 +13,7 @@ from pathlib import Path
 import av
 import pytest
 
-from nodeagent.capture.opening import KINDS, NO_UDP, cause_of
+from nodeagent.capture.opening import KINDS, NO_UDP, STATE_OF, cause_of
 from nodeagent.capture.sound import Heard
 from nodeagent.capture.source import Arrived, Ended, Opened, Session
 from nodeagent.contract.camera import SCHEMES, StreamSpec
@@ -21,6 +21,7 @@ from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.states import State
 from nodeagent.infra.clock import SystemClock
 from nodeagent.infra.gaps import GapReason
+from tests.component.test_clip_client import certificate
 from tests.support.capturing import Bench
 from tests.support.media import count_frames, make_video
 from tests.support.rtsp import RtspServer, need_rtsp
@@ -108,6 +109,8 @@ def camera(videos: dict[str, Path]) -> Iterator[HttpCamera]:
             camera.files[f"{codec}.{form}"] = videos[codec], form
         camera.files["mjpeg"] = videos["mjpeg"], "mjpeg"
         camera.add_hls("live.m3u8", videos["h264"])
+        # Only what comes tells that it is a playlist.
+        camera.add_hls("stream", videos["h264"])
         yield camera
 
 
@@ -148,6 +151,13 @@ def test_every_kind_of_source_is_recorded(tmp_path: Path, videos: dict[str, Path
             assert (name == "http-mjpeg") if gap_s < -1 else -0.3 < gap_s < 0.1, (name, gap_s)
 
 
+def transport_stream(path: Path) -> bytes:
+    """A file as MPEG-TS."""
+    whole = io.BytesIO()
+    mux(path, "mpegts", Sink(whole.write), pace=False, rounds=1)
+    return whole.getvalue()
+
+
 CASES = [
     ("a password that is refused", (401, [], b""), State.AUTH_FAILED, "401"),
     ("a user without rights", (403, [], b""), State.AUTH_FAILED, "403"),
@@ -175,8 +185,7 @@ def test_what_a_source_over_http_answers_is_a_state(
     detail: str,
 ) -> None:
     secret = tmp_path / "secret.ts"
-    with secret.open("wb") as file:
-        mux(videos["h264"], "mpegts", Sink(file.write), pace=False, rounds=1)
+    secret.write_bytes(transport_stream(videos["h264"]))
     status, headers, body = answer
     with HttpCamera() as camera:
         headers = [(key, value.replace("{file}", str(secret))) for key, value in headers]
@@ -191,11 +200,27 @@ def test_what_a_source_over_http_answers_is_a_state(
     assert not taken.bench.files()
 
 
-def test_a_recording_over_http_is_no_live_source(tmp_path: Path, videos: dict[str, Path]) -> None:
+def test_a_camera_that_signed_its_certificate_itself_is_recorded_over_tls(
+    tmp_path: Path, videos: dict[str, Path]
+) -> None:
+    with HttpCamera("admin", "p@ss", certificate(tmp_path)) as camera:
+        camera.files["live.flv"] = videos["h264"], "flv"
+        taken = Taken(Bench(tmp_path / "bench"))
+        take(taken, StreamSpec.model_validate({"url": camera.url("live.flv")}), frames=5)
+        assert camera.url("live.flv").startswith("https://")
+    assert taken.ended is None
+    assert taken.clips() == [list(range(5))]
+
+
+@pytest.mark.parametrize("name", ["video.mp4", "ended.m3u8"])
+def test_a_recording_over_http_is_no_live_source(tmp_path: Path, videos: dict[str, Path], name: str) -> None:
     with HttpCamera() as camera:
         camera.answers["video.mp4"] = 200, [], videos["h264"].read_bytes()
+        playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\nvideo.ts\n#EXT-X-ENDLIST\n"
+        camera.answers["ended.m3u8"] = 200, [], playlist
+        camera.answers["video.ts"] = 200, [], transport_stream(videos["h264"])
         taken = Taken(Bench(tmp_path))
-        take(taken, StreamSpec.model_validate({"url": camera.url("video.mp4")}))
+        take(taken, StreamSpec.model_validate({"url": camera.url(name)}))
     assert taken.ended is not None
     assert taken.ended.state is State.SOURCE_DOWN
     assert "not a live stream" in taken.ended.detail
@@ -263,11 +288,16 @@ def test_pictures_with_holes_where_a_network_lost_packets_are_counted(tmp_path: 
     assert taken.bench.counts["frames"] > 10
 
 
-def test_each_error_of_ffmpeg_has_a_state_and_a_sentence_without_the_url() -> None:
+@pytest.mark.parametrize(("kind", "state", "sentence"), STATE_OF, ids=[kind.__name__ for kind, *_ in STATE_OF])
+def test_each_error_of_ffmpeg_has_a_state_and_a_sentence_without_the_url(
+    kind: type[Exception], state: State, sentence: str
+) -> None:
     spec = StreamSpec.model_validate({"url": "rtsp://u:hunter2@h/x", "transport": "udp"})
-    for error in (av.ExitError(5, "hunter2"), av.UnknownError(5, "x"), OSError(5, "x"), ValueError("hunter2")):
-        state, detail = cause_of(error, spec)
-        assert state is State.SOURCE_DOWN
-        assert detail
-        assert "hunter2" not in detail
-    assert "over UDP" in cause_of(av.ExitError(5, ""), spec)[1]
+    error = (
+        kind(5, "what FFmpeg says", "rtsp://u:hunter2@h/x") if issubclass(kind, av.FFmpegError) else kind("u:hunter2@h")
+    )
+    found, detail = cause_of(error, spec)
+    assert found is state
+    assert detail.startswith(sentence or ("what FFmpeg says" if issubclass(kind, av.FFmpegError) else kind.__name__))
+    assert ("over UDP" in detail) is (kind is av.ExitError)
+    assert "hunter2" not in detail

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import itertools
 import socket
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -167,7 +168,9 @@ class HttpCamera:
         answers: by name, what is answered as it stands: status, headers, pieces of the body with pauses between.
     """
 
-    def __init__(self, user: str = "", password: str = "") -> None:
+    def __init__(self, user: str = "", password: str = "", certificate: tuple[Path, Path] | None = None) -> None:
+        """`certificate`, of itself and its key, makes it speak TLS."""
+        self._scheme = "https" if certificate is not None else "http"
         self.user, self.password = user, password
         self.credentials = base64.b64encode(f"{user}:{password}".encode()).decode() if user else ""
         self.asked: list[str] = []
@@ -178,12 +181,16 @@ class HttpCamera:
         self.folder = Path(self._temporary.name)
         self._started_s = time.monotonic()
         self._server = _Server(self)
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
 
     def add_hls(self, name: str, *paths: Path, seconds: int = 1) -> None:
         """Serve these files one after the other, in segments of so many seconds; each begins a discontinuity."""
         parts: list[Path] = []
         for n, path in enumerate(paths):
-            folder = self.folder / f"{n}"
+            folder = self.folder / f"{name}-{n}"
             folder.mkdir()
             parts += segments(path, folder, seconds)
         self.playlists[name] = parts, seconds
@@ -204,7 +211,7 @@ class HttpCamera:
     def url(self, name: str, *, password: str | None = None) -> str:
         """Address of a stream, with user and password when there are some."""
         who = f"{self.user}:{password or self.password}@" if self.user else ""
-        return f"http://{who}127.0.0.1:{self._server.server_port}/{name}"
+        return f"{self._scheme}://{who}127.0.0.1:{self._server.server_port}/{name}"
 
     def __enter__(self) -> HttpCamera:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), name="http camera", daemon=True).start()
