@@ -13,6 +13,8 @@ from nodeagent.contract.ids import NS_PER_S
 PAUSE_MOST_NS = 60 * NS_PER_S
 #: Nor does a frame come before an earlier one by more than this, ns: more than B frames are moved by.
 BACK_MOST_NS = 2 * NS_PER_S
+#: Without stamps the length of a frame is what the codec's own header says, which may be nonsense, ns.
+UNSTAMPED_MOST_NS = 2 * NS_PER_S
 
 
 class Pacer:
@@ -26,10 +28,11 @@ class Pacer:
 
     def due_ns(self, stamp_ns: int | None, length_ns: int) -> int:
         """When the next packet is due: its stamp, if it has one, and how long its picture is shown."""
+        length_ns = min(length_ns, PAUSE_MOST_NS if stamp_ns is not None else UNSTAMPED_MOST_NS)
         due_ns = self._end_ns
         if stamp_ns is not None and stamp_ns != self._stamp_ns and self._offset_ns is not None:
             by_stamp_ns = stamp_ns + self._offset_ns
-            if -BACK_MOST_NS <= by_stamp_ns - self._last_ns <= max(PAUSE_MOST_NS, length_ns):
+            if -BACK_MOST_NS <= by_stamp_ns - self._last_ns <= PAUSE_MOST_NS:
                 due_ns = by_stamp_ns
         if stamp_ns is not None:
             self._stamp_ns, self._offset_ns = stamp_ns, due_ns - stamp_ns

@@ -36,6 +36,18 @@ def parameter_sets(body: bytes, codec: str) -> frozenset[bytes]:
     return frozenset(unit for unit in units if unit and (unit[0] >> shift) & mask in types)
 
 
+def is_complete(header: bytes, codec: str) -> bool:
+    """Whether a stream's header has all that a clip of it needs: one of each kind of parameter set."""
+    if codec not in _SETS:
+        return True
+    if header.startswith(b"\x01"):
+        # ISO/IEC 14496-15: the number of the first kind of H.264's sets, and of H.265's arrays of sets.
+        at, mask = (5, 0x1F) if codec == "h264" else (22, 0xFF)
+        return len(header) > at + 1 and header[at] & mask > 0
+    shift, mask, types = _SETS[codec]
+    return {(unit[0] >> shift) & mask for unit in parameter_sets(header, codec)} == types
+
+
 def other_codec(body: bytes, codec: str) -> str:
     """The codec that a key frame is of, if by its parameter sets that is not `codec`; empty otherwise.
 

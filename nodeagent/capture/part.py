@@ -14,11 +14,12 @@ import errno
 import os
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import av
 
 from nodeagent.capture.disk_writer import STALL_S, Copy, DiskStalled, Job
+from nodeagent.capture.parameter_sets import is_complete
 from nodeagent.capture.places import Place
 from nodeagent.capture.sound import Line, Track
 from nodeagent.contract.clip import ClipId, part_file_name
@@ -29,6 +30,11 @@ from nodeagent.infra.video import CLIP_TICKS_PER_S, ns_of, ticks_of
 #: Media time of one fragment, microseconds: what kill -9 may cost.
 FRAGMENT_US = 500_000
 _OPTIONS = {"movflags": "empty_moov+default_base_moof", "frag_duration": str(FRAGMENT_US), "flush_packets": "1"}
+#: Codecs whose pictures are made of units, each behind a start code or its length.
+_IN_UNITS = frozenset({"h264", "hevc"})
+_START_CODE = b"\x00\x00\x01"
+#: The first start code stands at the front, bytes.
+_START_LOOK = 64
 _TIME_BASE = Fraction(1, CLIP_TICKS_PER_S)
 #: FFmpeg hands over at most so many bytes at once: a fragment of 4 Mbit/s, so that most cost one call.
 CHUNK_BYTES = 1 << 18
@@ -37,6 +43,11 @@ CHUNK_BYTES = 1 << 18
 KEPT_MOST_BYTES = 32 << 20
 
 Packet: TypeAlias = "av.Packet[av.VideoStream]"
+
+
+def _has_unit(packet: Packet) -> bool:
+    """Whether anything stands behind a start code in it."""
+    return _START_CODE in bytes(memoryview(packet)[:_START_LOOK])[:-1] or _START_CODE in bytes(packet)[:-1]
 
 
 class _Kept:
@@ -92,6 +103,10 @@ class Part:
         self._head_bytes = 0
         self._ending: Job[None] | None = None
         self._kept = _Kept()
+        header, codec = template.codec_context.extradata or b"", template.codec_context.name
+        if not is_complete(header, codec):
+            raise BadMedia("the stream has sent no whole parameter sets")
+        self._by_start_codes = codec in _IN_UNITS and not header.startswith(b"\x01")
         try:
             self._out = av.open(self._kept, "w", format="mp4", options=_OPTIONS, buffer_size=CHUNK_BYTES)
             # Opaque: the stream's parameters are copied, so no encoder of its codec is needed.
@@ -145,6 +160,7 @@ class Part:
         ticks = ticks_of(time_ns - self.clip.start_ns)
         if ticks < 0:
             return None
+        packet = self._fit(packet)
         behind = 0
         if packet.pts is not None and packet.dts is not None:
             behind = max(0, ticks_of(ns_of(packet.pts - packet.dts, packet.time_base)))
@@ -166,6 +182,22 @@ class Part:
         exact_ns = self.clip.start_ns + ns_of(pts)
         self.last_ns = max(self.last_ns, exact_ns)
         return exact_ns
+
+    def _fit(self, packet: Packet) -> Packet:
+        """The packet as FFmpeg is to get it.
+
+        Raises:
+            BadMedia: nothing is in it.  FFmpeg would write a picture of no bytes, and then nobody opens the clip.
+        """
+        if self._by_start_codes and not _has_unit(packet):
+            raise BadMedia("a packet holds no picture")
+        if not packet.has_sidedata("new_extradata"):
+            return packet
+        # With a header in it FFmpeg would take all that follows for that form, whatever nonsense it is.
+        bare = cast("Packet", av.Packet(bytes(packet)))
+        bare.pts, bare.dts, bare.duration, bare.time_base = packet.pts, packet.dts, packet.duration, packet.time_base
+        bare.is_keyframe = packet.is_keyframe
+        return bare
 
     def hear(self, packet: av.Packet[av.AudioStream], stamp_ns: int, time_ns: int) -> None:
         """Append a packet of sound whose picture is at `time_ns`; left out before the clip's start.

@@ -39,6 +39,15 @@ def test_stamps_that_are_missing_stand_still_or_jump_take_a_frame_s_length_each(
     assert paced([None if n % 3 else n * STEP for n in range(40)]) == even
 
 
+def test_no_length_makes_a_file_sleep_for_hours() -> None:
+    pacer = Pacer(0)
+    assert [pacer.due_ns(None, 3600 * NS_PER_S) for _ in range(3)] == [n * 2 * NS_PER_S for n in range(3)]
+    pacer = Pacer(0)
+    pacer.due_ns(0, 3600 * NS_PER_S)
+    pacer.again()
+    assert pacer.due_ns(0, STEP) == PAUSE_MOST_NS
+
+
 def test_a_reader_that_is_late_moves_all_that_follows() -> None:
     pacer = Pacer(0)
     paced([n * STEP for n in range(5)], pacer)
