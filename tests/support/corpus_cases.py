@@ -152,6 +152,20 @@ def _codecs(first: str, second: str, folder: Path) -> Path:
     return folder / "a.ts"
 
 
+def _header_in_the_middle(folder: Path) -> Path:
+    """FLV with a tag of the kind that carries H.264's header, and noise in it."""
+
+    def change(body: bytes) -> bytes:
+        at = 13
+        for _ in range(40):
+            at += 15 + int.from_bytes(body[at + 1 : at + 4], "big")
+        data = b"\x17\x00\x00\x00\x00" + noise(40)
+        tag = b"\x09" + len(data).to_bytes(3, "big") + body[at + 4 : at + 8] + bytes(3) + data
+        return body[:at] + tag + len(tag).to_bytes(4, "big") + body[at:]
+
+    return _written(lambda folder: encode(folder / "a.flv"), change, folder)
+
+
 def _two_tracks(folder: Path) -> Path:
     sources = [av.open(str(encode(folder / f"{w}.mp4", size=(w, h)))) for w, h in ((160, 120), (64, 48))]
     with av.open(str(folder / "a.mp4"), "w") as out:
@@ -199,6 +213,7 @@ CASES: dict[str, Case] = {
     "garbage parameter sets": Case(_garbage_sets, seconds=0, problem=_BAD),
     "no parameter sets": Case(_no_sets, seconds=0, problem=_BAD),
     "garbage in the header": Case(_garbage_header, seconds=0, problem=_BAD),
+    "noise for a header in the middle": Case(_header_in_the_middle),
     "b frames": Case(partial(_ts, params=CLOSED_B)),
     "pyramid": Case(partial(_ts, params=PYRAMID + "0")),
     "open gop": Case(partial(_ts, frames=LONG, params=PYRAMID + "1"), seconds=6.0),
