@@ -81,10 +81,12 @@ class Hand:
 
     Attributes:
         disk: the disk's folder.
+        litter: files that were to be removed and could not be; the next clip that begins there removes them.
     """
 
     def __init__(self, disk: Path, clock: Clock) -> None:
         self.disk = disk
+        self.litter: set[Path] = set()
         self._clock = clock
         #: All jobs that are not done, in their order; the queue only wakes the thread.
         self._open: deque[Job[object]] = deque()
@@ -189,6 +191,9 @@ class Copy:
 
     def _open(self) -> None:
         self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        # A disk that takes a file is there again.
+        while self.hand.litter:
+            self.hand.litter.pop().unlink(missing_ok=True)
 
     def _write(self, chunk: bytes) -> None:
         left = memoryview(chunk)
@@ -210,5 +215,13 @@ class Copy:
             os.close(fd)
 
     def _remove(self) -> None:
+        made = self._fd >= 0
         self._close()
-        self.path.unlink(missing_ok=True)
+        try:
+            self.path.unlink()
+        except FileNotFoundError:
+            if made:
+                # Unmounted: it comes back with its disk.
+                self.hand.litter.add(self.path)
+        except OSError:
+            self.hand.litter.add(self.path)

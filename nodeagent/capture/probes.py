@@ -60,7 +60,9 @@ def probe(disk: Path, clock: Clock) -> float:
 @dataclass(slots=True)
 class _Try:
     job: Job[float]
+    asked_ns: int
     next_s: float
+    taken: bool = False
 
 
 class Probes:
@@ -88,7 +90,7 @@ class Probes:
         """Take in what the probes found, and begin those that are due; returns the disks that are set aside."""
         aside = self._notes.aside(self._clock.wall_ns())
         for disk in disks:
-            self._take_in(disk, disk in aside)
+            self._take_in(disk, aside.get(disk))
             self._begin(disk, disk in aside)
         for gone in self._took_s.keys() - set(disks):
             del self._took_s[gone]
@@ -97,29 +99,34 @@ class Probes:
     def _begin(self, disk: Path, aside: bool) -> None:
         now_s = self._clock.monotonic_s()
         known = self._tries.get(disk)
+        if known is not None and aside:
+            # A capture may have set it aside since.
+            known.next_s = min(known.next_s, known.job.asked_s + ASIDE_S)
         if known is None or (known.next_s <= now_s and not self._hands.of(disk).waits_s):
             job = self._hands.of(disk).ask(lambda: probe(disk, self._clock))
-            self._tries[disk] = _Try(job, now_s + (ASIDE_S if aside else WELL_S))
+            self._tries[disk] = _Try(job, self._clock.wall_ns(), now_s + (ASIDE_S if aside else WELL_S))
 
-    def _take_in(self, disk: Path, aside: bool) -> None:
+    def _take_in(self, disk: Path, aside: Aside | None) -> None:
         known = self._tries.get(disk)
-        if known is None:
+        if known is None or known.taken:
             return
         try:
             took_s = known.job.result(0)
         except DiskStalled:
             if self._clock.monotonic_s() - known.job.asked_s >= STALL_S:
-                self._keep_aside(disk, f"no answer for more than {STALL_S:.0f} s", aside)
+                self._keep_aside(disk, f"no answer for more than {STALL_S:.0f} s", aside is not None)
             return
         except StorageUnavailable:
             # Missing: told as that.
-            known.next_s = min(known.next_s, self._clock.monotonic_s() + ASIDE_S)
+            known.taken, known.next_s = True, min(known.next_s, self._clock.monotonic_s() + ASIDE_S)
             return
         except OSError as exc:
-            self._keep_aside(disk, f"refused: {exc.strerror}", aside)
-            known.next_s = min(known.next_s, self._clock.monotonic_s() + ASIDE_S)
+            self._keep_aside(disk, f"refused: {exc.strerror}", aside is not None)
+            known.taken, known.next_s = True, min(known.next_s, self._clock.monotonic_s() + ASIDE_S)
             return
-        if aside:
+        known.taken = True
+        # What worked before the disk was set aside says nothing of now.
+        if aside is not None and known.asked_ns > aside.since_ns:
             self._notes.bring_back(disk)
             log.info("disk %s works again", disk, extra={"event": "disk_back", "disk": str(disk)})
         self._measure(disk, took_s)
@@ -131,10 +138,7 @@ class Probes:
 
     def _measure(self, disk: Path, took_s: float) -> None:
         before_s = self._took_s.get(disk, took_s)
-        mean_s = before_s + NEWEST * (took_s - before_s)
-        if self._took_s.get(disk) == mean_s:
-            return
-        self._took_s[disk] = mean_s
+        self._took_s[disk] = before_s + NEWEST * (took_s - before_s)
         try:
             self._notes.write_measured(self._took_s)
         except OSError as exc:

@@ -77,6 +77,20 @@ def test_the_board_shows_a_disk_that_fails_and_its_return(tmp_path: Path, disk: 
     assert not [path.name for path in disk.folder.iterdir() if "probe" in path.name]
 
 
+def test_a_probe_of_before_brings_no_disk_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WELL_S", "ASIDE_S"):
+        monkeypatch.setattr(probes, name, 3600.0)
+    disk = tmp_path / "disk"
+    init_pool(disk)
+    notes = DiskNotes(tmp_path / "state")
+    tries = Probes(notes, SystemClock())
+    tries.step([disk])
+    notes.set_aside(disk, "refused", time.time_ns())
+    for _ in range(20):
+        assert list(tries.step([disk])) == [disk]
+        time.sleep(0.01)
+
+
 def test_what_one_capture_learns_of_a_disk_all_others_know(tmp_path: Path, disk: Disk) -> None:
     well = tmp_path / "well"
     init_pool(well)

@@ -85,6 +85,12 @@ def test_a_disk_that_is_unmounted_costs_no_frame_and_its_mount_point_stays_empty
     assert all(clip.path.is_relative_to(well.path) for clip in bench.clips())
     sick.mount()
     assert frames_of(bench) == list(range(FRAMES))
+    # The half clip came back with its disk, and goes when a clip begins there.
+    assert len(bench.storage.parts(CAMERA)) == 1
+    bench.use_pools(PoolSettings(path=sick.folder, reserve_gb=0))
+    bench.record(video)
+    bench.use_pools(PoolSettings(path=sick.folder, reserve_gb=0), well)
+    assert bench.storage.parts(CAMERA) == []
     # What was being written when the disk left is on the other one, from its first frame on.
     assert away == list(range(away[0], FRAMES))
     assert 0 < away[0] <= HURT_AT
