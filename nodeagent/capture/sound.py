@@ -34,8 +34,6 @@ Packet: TypeAlias = "av.Packet[av.AudioStream]"
 _ADTS_SYNC, _ADTS_BYTES, _ADTS_CRC_BYTES = 0xFFF0, 7, 9
 #: RFC 7845 5.1: magic, version, channels, samples to skip, rate, gain, mapping.
 _OPUS_HEAD = struct.Struct("<8sBBHIhB")
-#: Samples that an Opus decoder needs to settle, at 48000 per second: RFC 7845 4.2.
-_OPUS_SKIP = 3840
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +143,9 @@ class Sound:
         if stream is None:
             self.dropped = ""
             return
+        if cast("av.AudioCodecContext | None", stream.codec_context) is None:
+            self.drop("FFmpeg does not know its codec")
+            return
         header = _header_of(stream)
         # Without parameters of its own AAC has them before each packet.
         self._adts = stream.codec_context.name == "aac" and not header
@@ -175,9 +176,9 @@ class Sound:
 
     def track(self, start_ns: int) -> Track | None:
         """The track that a clip which begins now gets; none when no sound comes."""
-        if self._heard_ns is not None and start_ns - self._heard_ns > HEARD_NS:
-            return None
-        return self._track
+        if self._heard_ns is None:
+            self._heard_ns = start_ns
+        return self._track if start_ns - self._heard_ns <= HEARD_NS else None
 
     def take(self, heard: Heard) -> tuple[Packet, int, int] | None:
         """A packet as it goes into a clip, its stamp, and the time of its picture; None when it goes nowhere."""
@@ -216,8 +217,8 @@ class Sound:
 
 
 def _header_of(stream: av.AudioStream) -> bytes:
-    """The decoder's parameters; made up for Opus from RTSP, which sends none."""
+    """The decoder's parameters; made up for Opus from RTSP, which sends none, and of which nothing is skipped."""
     context = stream.codec_context
     if context.name == "opus" and not context.extradata:
-        return _OPUS_HEAD.pack(b"OpusHead", 1, context.channels, _OPUS_SKIP, 48000, 0, 0)
+        return _OPUS_HEAD.pack(b"OpusHead", 1, context.channels, 0, 48000, 0, 0)
     return context.extradata or b""

@@ -120,6 +120,8 @@ def test_every_kind_of_source_is_recorded(tmp_path: Path, videos: dict[str, Path
     with ExitStack() as stack:
         rtsp = stack.enter_context(RtspServer(dict(videos.items()), 10, sound="aac"))
         sources = {f"rtsp-{name}-{way}": (rtsp.url(name), way) for name in videos for way in ("tcp", "udp")}
+        opus = stack.enter_context(RtspServer({"cam": videos["h264"]}, 10, sound="opus"))
+        sources["rtsp-opus"] = opus.url("cam"), "tcp"
         sources["rtmp-h264"] = stack.enter_context(RtmpCamera(videos["h264"])).url, "tcp"
         sources |= {f"http-{name}": (camera.url(name), "tcp") for name in (*camera.files, *camera.playlists)}
         taken = {name: Taken(Bench(tmp_path / name, sample_width=160)) for name in sources}

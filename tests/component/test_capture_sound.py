@@ -9,8 +9,9 @@ import av
 import pytest
 
 from nodeagent.capture.fragments import truncate_to, wholeness
-from nodeagent.capture.sound import Heard
+from nodeagent.capture.sound import Heard, Sound
 from nodeagent.contract.camera import StreamSpec
+from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.states import State
 from nodeagent.infra.storage import init_pool
 from tests.component.test_capture_kinds import NO_SOUND_S, Taken, sound_s, take, video_s
@@ -47,6 +48,29 @@ def test_sound_that_mp4_takes_is_carried_and_other_sound_is_dropped_and_told(
         assert taken.bench.recorder.sound.dropped == f"{encoder} does not fit into a clip"
         assert told == [f"camera gate-1: sound is not recorded: {encoder} does not fit into a clip"]
         assert {sound_s(clip.path) for clip in taken.bench.clips()} == {NO_SOUND_S}
+
+
+def test_sound_that_ffmpeg_does_not_know_is_dropped_and_told(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "a.mov", seconds=3, sound="pcm_alaw")
+    source.write_bytes(source.read_bytes().replace(b"alaw", b"zzz1"))
+    taken = recorded(tmp_path, source)
+    assert taken.bench.recorder.sound.dropped == "FFmpeg does not know its codec"
+
+
+def test_a_track_that_brings_no_sound_is_left_out_of_later_clips(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "a.mp4", seconds=1, sound="aac")
+    sound = Sound("gate-1")
+    with av.open(str(source)) as file:
+        sound.begin_session(file.streams.audio[0], file.streams.video[0])
+        assert sound.track(0) is not None
+        assert sound.track(5 * NS_PER_S) is not None
+        assert sound.track(15 * NS_PER_S) is None
+        # It comes after all.
+        sound.picture_at(0, 15 * NS_PER_S, 0)
+        assert sound.take(Heard(next(file.demux(audio=0)), 0)) is not None
+        assert sound.track(20 * NS_PER_S) is not None
+        sound.end_session()
+        assert sound.track(20 * NS_PER_S) is None
 
 
 def test_where_sound_may_not_be_recorded_there_is_none(tmp_path: Path) -> None:

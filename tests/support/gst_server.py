@@ -3,8 +3,8 @@
     /usr/bin/python3 gst_server.py PORT FPS USER PASSWORD NAME=FILE[:FRAMES[:SOUND[:LOSS]]] ...
 
 Files are Annex B with access unit delimiters (`.h264`, `.hevc`) or pictures in a row (`.mjpeg`), and are repeated for
-ever without encoding.  With FRAMES each client gets so many of them, and sound that goes on; 0: all.  SOUND is `pcma`
-or `aac`.  LOSS is the part of packets that are not sent.  Port 0 takes a free one.  One
+ever without encoding.  With FRAMES each client gets so many of them, and sound that goes on; 0: all.  SOUND is `pcma`,
+`aac` or `opus`.  LOSS is the part of packets that are not sent.  Port 0 takes a free one.  One
 line `ready PORT` is written to standard output.  User and password may be empty: no one is asked.  The process ends
 when its standard input does, so that it never outlives the test that started it.
 """
@@ -34,6 +34,7 @@ SOUND = {
     "pcma": "audiotestsrc is-live=true wave=silence ! audioconvert ! alawenc ! rtppcmapay name=pay{} pt=8 ",
     "aac": "audiotestsrc is-live=true ! audioconvert ! audioresample ! audio/x-raw,rate=48000,channels=1 ! voaacenc"
     " ! aacparse ! rtpmp4gpay name=pay{} pt=97 ",
+    "opus": "audiotestsrc is-live=true ! audioconvert ! audioresample ! opusenc ! rtpopuspay name=pay{} pt=98 ",
 }
 #: Where the frames of a file begin.
 CUTS = {".h264": rb"\x00\x00\x00\x01\x09", ".hevc": rb"\x00\x00\x00\x01\x46\x01", ".mjpeg": rb"\xff\xd8\xff"}

@@ -37,8 +37,8 @@ class RtspServer:
     """Serves video files under names, each repeated for ever.
 
     `paths` maps a name to a file of H.264, H.265 or MJPEG in any container; None serves a stream without video.  All
-    are sent at `fps`.  With `frames` each client gets so many frames, and sound that goes on.  `sound` (`pcma`, `aac`)
-    adds a track; of `loss` (0 to 1) of the packets of video nothing is sent.
+    are sent at `fps`.  With `frames` each client gets so many frames, and sound that goes on.  `sound` (`pcma`, `aac`
+    or `opus`) adds a track; of `loss` (0 to 1) of the packets of video nothing is sent.
     """
 
     def __init__(
