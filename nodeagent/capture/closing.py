@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nodeagent.capture.disk_writer import STALL_S, DiskStalled, Hands
@@ -138,12 +138,17 @@ def give_unannounced_name(part: Path, clip: ClipId, duration_ns: int) -> None:
     rename_durably(part, part.with_name(clip_file_name(clip, duration_ns)))
 
 
-def finish_renames(journal: Journal) -> None:
-    """What a killed predecessor had closed but not renamed.  Clips of a disk that is away wait for the next start."""
+def finish_renames(journal: Journal, shunned: Sequence[Path] = ()) -> None:
+    """What a killed predecessor had closed but not renamed.
+
+    Clips of a disk that is away, or is `shunned`, wait for the next start.
+    """
     waiting = {closed.key: closed for closed in journal.all_unconfirmed()}
     if journal.last is not None:
         waiting.setdefault(journal.last.key, journal.last)
     for closed in waiting.values():
+        if any(closed.folder.is_relative_to(disk) for disk in shunned):
+            continue
         try:
             if give_final_name(closed):
                 log.info("clip %s: renamed after a kill", closed.task.clip_id, extra={"event": "clip_renamed"})

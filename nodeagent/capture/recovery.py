@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,14 +153,16 @@ def salvage(left: LeftPart, plan: Plan, closer: Closer, closed_ns: int) -> int |
 def recover(storage: Storage, plan: Plan, books: tuple[Closer, Ledger], camera_id: str, clock: Clock) -> int:
     """Finish all that a killed predecessor of this camera left; returns how many clips were repaired.
 
-    The sub-stream's come first: where they reach, the main stream was not analysed.
+    The sub-stream's come first: where they reach, the main stream was not analysed.  What lies on a disk that is set
+    aside waits for the next start: a disk that hangs would hold this one up.
     """
     closer, ledger = books
-    finish_renames(closer.journal)
+    shunned = storage.shunned(clock.wall_ns())
+    finish_renames(closer.journal, shunned)
     repaired = 0
-    for clip, path in without_doubles(storage, closer.journal, storage.parts(camera_id, "analyse"), "analyse"):
+    for clip, path in _left(storage, closer.journal, camera_id, "analyse", shunned):
         repaired += salvage(LeftPart(path, clip, "analyse", True), plan, closer, clock.wall_ns()) is not None
-    for clip, path in without_doubles(storage, closer.journal, storage.parts(camera_id, "record"), "record"):
+    for clip, path in _left(storage, closer.journal, camera_id, "record", shunned):
         try:
             changed_ns = path.stat().st_mtime_ns
         except OSError:
@@ -179,6 +182,15 @@ def recover(storage: Storage, plan: Plan, books: tuple[Closer, Ledger], camera_i
             from_ns = max(clip.start_ns, ledger.accounted_ns)
             ledger.write(from_ns, changed_ns, GapReason.LOST_TAIL, "the clip being written held no whole fragment")
     return repaired
+
+
+def _left(
+    storage: Storage, journal: Journal, camera_id: str, stream: StreamName, shunned: Sequence[Path]
+) -> list[tuple[ClipId, Path]]:
+    """Unfinished files of a stream, one for each clip, on disks that are not shunned."""
+    parts = storage.parts(camera_id, stream)
+    known = [part for part in parts if not any(part[1].is_relative_to(disk) for disk in shunned)]
+    return without_doubles(storage, journal, known, stream)
 
 
 def _is_analysed(storage: Storage, clip: ClipId, end_ns: int) -> bool:

@@ -96,6 +96,10 @@ class Storage:
         """The disks that are in use now."""
         return self._followed.now() if self._followed is not None else self._fixed
 
+    def shunned(self, now_ns: int) -> tuple[Path, ...]:
+        """The disks that are set aside now: whoever writes there may hang."""
+        return tuple(self.notes.aside(now_ns)) if self.notes is not None else ()
+
     def folder_for(self, camera_id: str, start_ns: int, stream: StreamName = "record") -> Path:
         """The folder for a clip of this stream that starts at `start_ns`; makes it, on the first disk that takes it.
 

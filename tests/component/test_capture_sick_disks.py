@@ -16,7 +16,7 @@ from nodeagent.infra.clock import SystemClock
 from nodeagent.infra.files import syncs
 from nodeagent.infra.gaps import GapReason, read_gaps
 from nodeagent.infra.settings.sections import PoolSettings
-from nodeagent.infra.storage import init_pool
+from nodeagent.infra.storage import Storage, init_pool
 from tests.support.capturing import CAMERA, Bench
 from tests.support.disks import Disk, mounted_disk
 from tests.support.eventually import eventually
@@ -163,6 +163,25 @@ def test_what_is_left_of_clips_that_moved_makes_no_second_clip(tmp_path: Path, s
     assert [task.clip_id for task in bench.tasks()] == [stored.clip for stored in bench.clips()]
     assert bench.clips()[-1].path.is_relative_to(well.path)
     assert bench.clips()[-1].clip == clip
+
+
+def test_a_start_waits_for_no_disk_that_is_set_aside(tmp_path: Path, sick: Disk, video: Path) -> None:
+    bench, well = two_disks(tmp_path, sick)
+    bench.record(video, close=False)
+    ((_, part),) = bench.storage.parts(CAMERA)
+    assert part.is_relative_to(sick.folder)
+    part.write_bytes(part.read_bytes()[:-100])
+    storage = Storage([PoolSettings(path=sick.folder), well], bench.state_dir)
+    assert storage.notes is not None
+    storage.notes.set_aside(sick.folder, "no answer", time.time_ns())
+    sick.freeze()
+    try:
+        assert recover(storage, bench.plan, (bench.closer, bench.ledger), CAMERA, SystemClock()) == 0
+    finally:
+        sick.thaw()
+    storage.notes.bring_back(sick.folder)
+    assert recover(storage, bench.plan, (bench.closer, bench.ledger), CAMERA, SystemClock()) == 1
+    assert bench.storage.parts(CAMERA) == []
 
 
 def test_a_clip_costs_three_syncs(tmp_path: Path) -> None:
