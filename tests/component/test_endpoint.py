@@ -280,6 +280,31 @@ def test_a_connection_whose_request_does_not_come_makes_room(
     assert http.get("/health").status_code == 200
 
 
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_a_client_that_takes_nothing_is_cut_off_also_at_the_last_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("server", "transfer"):
+        monkeypatch.setattr(f"nodeagent.capture.endpoint.{place}.SEND_PATIENCE_S", 0.3)
+    # One piece, and more than the kernel keeps for a client.
+    monkeypatch.setattr("nodeagent.capture.endpoint.transfer.CHUNK", 1 << 24)
+    with serving(tmp_path, settings_in(tmp_path, free_port(), transfers=1)) as node:
+        (node.storage.folder_for("gate", T) / f"gate_7_{T}_3000.mp4").write_bytes(b"x" * 12_000_000)
+        assert node.settings.endpoint is not None
+        before = open_files()
+        with socket.create_connection(node.settings.endpoint.address) as slow:
+            get = (
+                f"GET /api/v1/cameras/gate/clips/7/{T}.mp4 HTTP/1.1\r\nHost: n\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+            )
+            slow.sendall(get.encode())
+            eventually(lambda: node.cell.get("transfers") == 1)
+            eventually(lambda: node.cell.get("transfers") == 0)
+            eventually(lambda: open_files() == before + 1)
+
+
 def test_a_port_that_is_taken_is_told_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nodeagent.capture.endpoint.worker.LISTEN_FIRST_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as other:

@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 
 from nodeagent.capture.endpoint.gate import Gate
+from nodeagent.capture.endpoint.transfer import SEND_PATIENCE_S
 from nodeagent.infra.clock import Clock
 from nodeagent.infra.settings.endpoint import EndpointSettings
 
@@ -58,6 +59,8 @@ class Server:
         self._thread: threading.Thread | None = None
         #: Connections without a request in work, and since when, monotonic seconds.
         self._silent: dict[Any, float] = {}
+        #: Connections with bytes that the client does not take: how many were left at the least, and since when.
+        self._stuck: dict[Any, tuple[int, float]] = {}
         self.alive_s = clock.monotonic_s()
         self.failed = False
 
@@ -100,6 +103,7 @@ class Server:
         while True:
             self.alive_s = self._clock.monotonic_s()
             self._let_go_of_silent(self.alive_s)
+            self._cut_off_stuck(self.alive_s)
             await asyncio.sleep(PULSE_S)
 
     def _let_go_of_silent(self, now_s: float) -> None:
@@ -110,3 +114,12 @@ class Server:
         for each, since_s in self._silent.items():
             if now_s - since_s > SILENT_S:
                 each.transport.close()
+
+    def _cut_off_stuck(self, now_s: float) -> None:
+        """Cut connections whose client takes nothing: closing one would wait for that, perhaps for ever."""
+        left = {each: each.transport.get_write_buffer_size() for each in self._server.server_state.connections}
+        marks = {each: self._stuck.get(each, (size, now_s)) for each, size in left.items() if size}
+        self._stuck = {each: mark if left[each] >= mark[0] else (left[each], now_s) for each, mark in marks.items()}
+        for each, (_, since_s) in self._stuck.items():
+            if now_s - since_s > SEND_PATIENCE_S:
+                each.transport.abort()

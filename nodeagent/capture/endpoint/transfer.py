@@ -74,11 +74,11 @@ class ClipResponse(Response):
         gone = asyncio.Event()
         watch = asyncio.ensure_future(_until_gone(receive, gone))
         try:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await _send(send, {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             if scope["method"] != "HEAD":
                 await self._send_part(send, gone)
             if not gone.is_set():
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                await _send(send, {"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             watch.cancel()
             self._transfers.end()
@@ -92,12 +92,21 @@ class ClipResponse(Response):
             data = await to_thread.run_sync(os.pread, self._fd, size, at)
             if not data:
                 raise ConnectionAbortedError("the file is shorter than it was")
-            message = {"type": "http.response.body", "body": patched(data, at, self._stamps), "more_body": True}
-            try:
-                await asyncio.wait_for(send(message), SEND_PATIENCE_S)
-            except TimeoutError:
-                raise ConnectionAbortedError(f"took nothing for {SEND_PATIENCE_S:.0f} s") from None
+            body = patched(data, at, self._stamps)
+            await _send(send, {"type": "http.response.body", "body": body, "more_body": True})
             at += len(data)
+
+
+async def _send(send: Send, message: MutableMapping[str, Any]) -> None:
+    """Hand on one message, once what was sent before is taken: also the last one waits for that.
+
+    Raises:
+        ConnectionAbortedError: it is not.
+    """
+    try:
+        await asyncio.wait_for(send(message), SEND_PATIENCE_S)
+    except TimeoutError:
+        raise ConnectionAbortedError(f"took nothing for {SEND_PATIENCE_S:.0f} s") from None
 
 
 async def _until_gone(receive: Receive, gone: asyncio.Event) -> None:
