@@ -145,11 +145,8 @@ def _told(starts: Mapping[str, Start], agent: Agent, started_ns: int) -> Iterato
     rows = starts.values()
     for name, spent, detail in (
         ("process_s", [s.at_work - s.forked for s in rows], "from asking for a process to its first beat"),
-        (
-            "sample_s",
-            [s.sampled - s.at_work for s in rows],
-            "from there to its first sample: broker, source, key frame",
-        ),
+        ("open_s", [s.opened - s.at_work for s in rows], "from there to its ring: broker, source, first key frame"),
+        ("sample_s", [s.sampled - s.opened for s in rows], "from its ring to the first sample in it"),
     ):
         middle, worst = np.percentile(spent, [50, 100])
         yield result(name, round(float(middle), 2), "s", "", f"median; the slowest camera {worst:.1f} s; {detail}")
