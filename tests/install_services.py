@@ -24,8 +24,10 @@ PROGRAMS = {
 }
 #: The RTSP server is a library of the system's own Python.
 RTSP_PYTHON = "/usr/bin/python3"
+#: From each of the packages of plug-ins, what the server of the tests is made of.
+RTSP_ELEMENTS = ("opusenc", "rtph264pay", "rtph265pay", "rtpjpegpay", "h264parse", "h265parse", "voaacenc")
 RTSP_PROBE = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import Gst, GstRtspServer; "
-RTSP_PROBE += "Gst.init(None); assert all(Gst.ElementFactory.find(name) for name in ('h264parse', 'rtph264pay'))"
+RTSP_PROBE += f"Gst.init(None); assert all(Gst.ElementFactory.find(name) for name in {RTSP_ELEMENTS})"
 RTSP_PACKAGES = ["python3-gi", "gir1.2-gst-rtsp-server-1.0"]
 RTSP_PACKAGES += ["gstreamer1.0-plugins-base", "gstreamer1.0-plugins-good", "gstreamer1.0-plugins-bad"]
 

@@ -30,7 +30,7 @@ def have_rtsp() -> bool:
 def need_rtsp() -> None:
     """Fail in CI, skip loudly elsewhere, when there is no RTSP server to test with."""
     if not have_rtsp():
-        not_tested("no RTSP server: apt-get install gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-good")
+        not_tested("no RTSP server: python tests/install_services.py")
 
 
 class RtspServer:
