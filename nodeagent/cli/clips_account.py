@@ -29,6 +29,7 @@ class Found:
         recorded: time in finished clips.
         gaps: time in the ledger.
         unfinished: time in clips that are not closed.
+        began_ns: begin of the oldest clip or gap, also of one that nobody asked for; none when there is neither.
         settled_ns: up to here clips and ledger are complete.
         kept_from_ns: before this some disk may have let clips go by age; none when no clip is left.
     """
@@ -36,6 +37,7 @@ class Found:
     recorded: Sequence[Span]
     gaps: Sequence[Span]
     unfinished: Sequence[Span]
+    began_ns: int | None
     settled_ns: int
     kept_from_ns: int | None
 
@@ -73,16 +75,22 @@ class DayAccount:
 def verified_span(found: Found, from_ns: int | None, to_ns: int) -> Span | None:
     """What of `[from_ns, to_ns)` can be verified; None when nothing is there.
 
-    With no `from_ns` it begins at the oldest clip, or with the gaps right before it; older entries of the ledger are of
-    time whose clips are gone.  Where no clip is left, that is the last run of gaps.
+    A camera that has a clip or a gap before `from_ns` owes all time after it, whatever that begins with.  With no
+    `from_ns` it begins at the oldest clip, or with the gaps right before it; older entries of the ledger are of time
+    whose clips are gone.  Where no clip is left, that is the last run of gaps.
     """
-    covered = joined([*found.recorded, *found.gaps])
-    if not covered:
+    if found.began_ns is None:
         return None
-    oldest_ns = min((span.from_ns for span in found.recorded), default=covered[-1].from_ns)
-    begins = covered[0].from_ns if from_ns is not None else next(s.from_ns for s in covered if s.to_ns > oldest_ns)
-    span = Span(max(from_ns or 0, begins), min(to_ns, found.settled_ns))
-    return span if span.to_ns > span.from_ns else None
+    if from_ns is not None:
+        begin_ns = max(from_ns, found.began_ns)
+    else:
+        covered = joined([*found.recorded, *found.gaps])
+        if not covered:
+            return None
+        oldest_ns = min((span.from_ns for span in found.recorded), default=covered[-1].from_ns)
+        begin_ns = next(span.from_ns for span in covered if span.to_ns > oldest_ns)
+    end_ns = min(to_ns, found.settled_ns)
+    return Span(begin_ns, end_ns) if end_ns > begin_ns else None
 
 
 def account(found: Found, span: Span, zone: ZoneInfo) -> list[DayAccount]:

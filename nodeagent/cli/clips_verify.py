@@ -23,7 +23,7 @@ from nodeagent.contract.errors import BadMedia
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.infra.clip_folders import StoredClip, hours_on, times_in
 from nodeagent.infra.clock import Clock, SystemClock
-from nodeagent.infra.gaps import last_gap_end, read_gaps
+from nodeagent.infra.gaps import first_gap_start, last_gap_end, read_gaps
 from nodeagent.infra.settings.sections import Settings
 from nodeagent.infra.spans import Span
 from nodeagent.infra.storage import Storage, is_pool
@@ -113,24 +113,28 @@ def _found(settings: Settings, storage: Storage, camera_id: str, wanted: Wanted)
         # Closed meanwhile, it is found among the clips.
         with contextlib.suppress(OSError):
             unfinished.append(Span(clip.start_ns, max(clip.start_ns, path.stat().st_mtime_ns)))
+    oldest = _oldest_clips(settings, camera_id)
+    begins = [*oldest, *([] if (gap_ns := first_gap_start(state_dir, camera_id)) is None else [gap_ns])]
     return Found(
         recorded=storage.timeline(camera_id, from_ns, wanted.to_ns),
         gaps=[Span(gap.from_ns, gap.to_ns) for gap in read_gaps(state_dir, camera_id, from_ns, wanted.to_ns)],
         unfinished=unfinished,
+        began_ns=min(begins, default=None),
         settled_ns=max((end for end in ends if end is not None), default=0),
-        kept_from_ns=_kept_from_ns(settings, camera_id),
+        # That of the disk that keeps the camera's clips for the shortest time.
+        kept_from_ns=max(oldest, default=None),
     )
 
 
-def _kept_from_ns(settings: Settings, camera_id: str) -> int | None:
-    """Start of the oldest clip of the disk that keeps the camera's clips for the shortest time."""
+def _oldest_clips(settings: Settings, camera_id: str) -> list[int]:
+    """Start of the oldest clip of each disk that has one of the camera."""
     oldest = []
     for pool in settings.pools:
         for folder in hours_on(pool.path, camera_id, "record"):
             if times := times_in(folder):
                 oldest.append(min(start_ns for start_ns, _, _ in times))
                 break
-    return max(oldest, default=None)
+    return oldest
 
 
 def _broken(clips: Sequence[StoredClip]) -> Iterator[tuple[StoredClip, str]]:

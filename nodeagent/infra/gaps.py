@@ -121,6 +121,15 @@ def read_gaps(state_dir: Path, camera_id: str, from_ns: int, to_ns: int) -> list
     return sorted((gap for gap in gaps if gap.from_ns < to_ns and gap.to_ns > from_ns), key=lambda gap: gap.from_ns)
 
 
+def first_gap_start(state_dir: Path, camera_id: str) -> int | None:
+    """Start of the earliest gap in the ledger; None when it is empty."""
+    for path in _files(state_dir, camera_id):
+        gaps = _read(path)
+        if gaps:
+            return min(gap.from_ns for gap in gaps)
+    return None
+
+
 def last_gap_end(state_dir: Path, camera_id: str) -> int | None:
     """End of the latest gap in the ledger; None when it is empty."""
     for path in reversed(_files(state_dir, camera_id)):

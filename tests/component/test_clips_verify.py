@@ -103,6 +103,10 @@ def test_a_hole_is_named_with_its_place_and_the_exit_code_says_so(node: Node) ->
     assert f"MISSING 2.0 s from 2026-11-24 23:59:56 to 2026-11-24 23:59:58 (UTC ns {T + 6 * S} to" in result.output
     assert node.documents()[0]["days"][0]["missing"] == [{"from_ns": T + 6 * S, "to_ns": T + 8 * S}]
     assert node.verify("--from", "2026-11-24T23:59:58", "--to", "2026-11-25").exit_code == 0
+    # Also when the asked time begins in it, or lies in it.
+    for end in ("23:59:59", "23:59:57.5"):
+        assert node.verify("--from", "2026-11-24T23:59:57", "--to", f"2026-11-24T{end}").exit_code == 1
+    assert node.verify("--to", "2026-11-24T23:59:50").exit_code == 0
 
 
 def test_owners_that_overlap_and_a_clip_that_is_open(node: Node) -> None:

@@ -20,9 +20,9 @@ def spans(*pairs: tuple[float, float]) -> list[Span]:
 def found(
     recorded: list[Span], gaps: list[Span], unfinished: list[Span] | None = None, kept_s: float | None = 0.0
 ) -> Found:
-    ends = [span.to_ns for span in [*recorded, *gaps]]
+    begins, ends = zip(*recorded, *gaps, strict=True) if recorded or gaps else ((), ())
     kept_ns = None if kept_s is None else T + round(kept_s * S)
-    return Found(recorded, gaps, unfinished or [], max(ends, default=0), kept_ns)
+    return Found(recorded, gaps, unfinished or [], min(begins, default=None), max(ends, default=0), kept_ns)
 
 
 def one_day(what: Found, zone: ZoneInfo = UTC) -> DayAccount:
@@ -79,6 +79,21 @@ def test_only_what_is_settled_is_looked_at() -> None:
     what = found(spans((0, 10)), spans((10, 15)))
     assert verified_span(what, None, T + 100 * S) == Span(T, T + 15 * S)
     assert verified_span(what, T + 2 * S, T + 12 * S) == Span(T + 2 * S, T + 12 * S)
+
+
+def test_a_hole_at_which_the_asked_time_begins_or_which_fills_it_is_one() -> None:
+    # Recorded from 0 to 10 and from 20 to 30; of that a question for part of the time sees what lies in it.
+    for seen, from_s, to_s, hole in (
+        (spans((5, 10)), 5, 15, (10, 15)),
+        (spans((20, 25)), 12, 25, (12, 20)),
+        ([], 12, 15, (12, 15)),
+    ):
+        what = Found(seen, [], [], began_ns=T, settled_ns=T + 30 * S, kept_from_ns=T)
+        span = verified_span(what, T + from_s * S, T + to_s * S)
+        assert span == Span(T + from_s * S, T + to_s * S)
+        (day,) = account(what, span, UTC)
+        assert day.missing == tuple(spans(hole))
+    assert verified_span(what, T - 10 * S, T) is None, "before recording began"
 
 
 def test_days_are_those_of_the_site() -> None:
