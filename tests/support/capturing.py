@@ -173,8 +173,7 @@ class CaptureProcess:
             f'[node]\nnode_id = "{NODE}"\nstate_dir = "{self.folder / "state"}"\n'
             f'[redis]\nurl = "{self.redis_url}"\n'
             f"[capture]\nstall_timeout_s = {self.stall_timeout_s}\nreconnect_min_s = 0.2\nreconnect_max_s = 1.0\n"
-            f"clip_s = {self.clip_s}\n"
-            + (f'[[pool]]\npath = "{self.pool}"\nreserve_gb = 0\n' if self.pool else "")
+            f"clip_s = {self.clip_s}\n" + (f'[[pool]]\npath = "{self.pool}"\nreserve_gb = 0\n' if self.pool else "")
         )
         self.settings = load_settings(self.config)
         self.state_dir = self.settings.node.state_dir
