@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from nodeagent.capture.retention import Limits
 from nodeagent.contract.camera import DEFAULT_CLASS
@@ -26,17 +28,27 @@ log = logging.getLogger(__name__)
 _DAY_NS, _HOUR_NS = 24 * 3600 * NS_PER_S, 3600 * NS_PER_S
 
 
+#: How long the clips of a camera's stream stay.
+LimitsOf: TypeAlias = Callable[[str, StreamName], Limits]
+
+
 class Classes:
-    """Follows the wanted cameras; for one thread."""
+    """Follows the wanted cameras; for one thread.
+
+    Attributes:
+        limits: of a camera's stream, as of the last refresh; another object when some are others.  A class that is not
+            configured any more counts as the default one.
+    """
 
     def __init__(self, settings: Settings) -> None:
         state_dir = settings.node.state_dir
-        self._limits = {section.name: _limits(section) for section in settings.retention}
-        self._limits.setdefault(DEFAULT_CLASS, _limits(RetentionSettings(name=DEFAULT_CLASS)))
+        self._classes = {section.name: _limits(section) for section in settings.retention}
+        self._classes.setdefault(DEFAULT_CLASS, _limits(RetentionSettings(name=DEFAULT_CLASS)))
         self._wanted = WantedFile(state_dir / "wanted.json")
         self._path = state_dir / "retention.json"
         #: Class by camera, of those that have another than the default one.
         self._named = _read(self._path)
+        self.limits: LimitsOf = partial(_limits_of, self._classes, self._named)
 
     def refresh(self) -> bool:
         """Take in what changed; whether the limits of a camera may be others now."""
@@ -54,13 +66,9 @@ class Classes:
         if named == self._named:
             return False
         self._named = named
+        self.limits = partial(_limits_of, self._classes, named)
         self._keep()
         return True
-
-    def limits(self, camera_id: str, stream: StreamName) -> Limits:
-        """How long the camera's clips stay; a class that is not configured any more counts as the default one."""
-        streams = self._limits.get(self._named.get(camera_id, DEFAULT_CLASS)) or self._limits[DEFAULT_CLASS]
-        return streams[stream]
 
     def _keep(self) -> None:
         try:
@@ -68,6 +76,12 @@ class Classes:
         except OSError as exc:
             # Only cameras that are removed before the next start would be forgotten.
             log.warning("%s cannot be written: %s", self._path, exc.strerror, extra={"event": "classes_lost"})
+
+
+def _limits_of(
+    classes: Mapping[str, dict[StreamName, Limits]], named: Mapping[str, str], camera_id: str, stream: StreamName
+) -> Limits:
+    return (classes.get(named.get(camera_id, DEFAULT_CLASS)) or classes[DEFAULT_CLASS])[stream]
 
 
 def _limits(section: RetentionSettings) -> dict[StreamName, Limits]:

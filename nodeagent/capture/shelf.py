@@ -26,10 +26,12 @@ class Shelf:
     def __init__(self, beat: Callable[[], object]) -> None:
         self._beat = beat
         self._hours: dict[str, dict[Path, Use]] = {}
-        #: Oldest clips of the hour `_hour`, start and path; `_is_whole` when it has no others.
+        #: Oldest clips of the hour `_hour`, start and path; `_is_whole` when it has no others after them.
         self._next: deque[tuple[int, str]] = deque()
         self._hour = ""
         self._is_whole = False
+        #: The last clip of that hour that was looked at.
+        self._past = (-1, "")
         #: Hours up to this one hold nothing that can go.
         self._done = ""
 
@@ -66,16 +68,21 @@ class Shelf:
         """Whether a folder of an hour up to this one may hold clips."""
         return any(self._done < known <= hour for known in self._hours)
 
-    def oldest_first(self, left_out: Collection[str]) -> Iterator[Held]:
-        """Clips, oldest first, but those with these names: whoever takes one deletes it or adds its name there."""
+    def oldest_first(self, left_out: Collection[str], open_from: str) -> Iterator[Held]:
+        """Clips, oldest first, but those with these names: whoever takes one deletes it or adds its name there.
+
+        Of hours before `open_from` also what was left unfinished: nobody writes there any more.
+        """
         for hour in sorted(hour for hour in self._hours if hour > self._done):
+            with_parts = hour < open_from
             if hour != self._hour:
-                self._read(hour, left_out)
+                self._past = (-1, "")
+                self._read(hour, with_parts)
             while True:
                 yield from self._remembered(left_out)
                 if self._is_whole:
                     break
-                self._read(hour, left_out)
+                self._read(hour, with_parts)
             self._done = hour
 
     def _remembered(self, left_out: Collection[str]) -> Iterator[Held]:
@@ -85,14 +92,15 @@ class Shelf:
             if held is not None:
                 yield held
             if self._next and self._next[0][1] == name:
-                self._next.popleft()
+                self._past = self._next.popleft()
 
-    def _read(self, hour: str, left_out: Collection[str]) -> None:
+    def _read(self, hour: str, with_parts: bool) -> None:
+        """Remember the next clips of an hour: whatever became of those before, it is read to its end."""
         found: list[tuple[int, str]] = []
         count = 0
         for folder in self._hours[hour]:
             self._beat()
-            clips = [clip for clip in clip_starts(folder) if clip[1] not in left_out]
+            clips = [clip for clip in clip_starts(folder, with_parts) if clip > self._past]
             count += len(clips)
             found += clips
             if len(found) > 3 * REMEMBERED_MOST:

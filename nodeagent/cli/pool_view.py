@@ -136,7 +136,7 @@ def used_bytes(disk: Path) -> int:
     for stream in STREAM_FOLDERS:
         for camera in folders_in(stream_folder(disk, stream)):
             for folder in hours_on(disk, camera.name, stream):
-                known = read_summary(folder, folder.stat().st_mtime_ns)
+                known = read_summary(folder, folder.stat())
                 total += (
                     known[1] if known is not None else sum(os.lstat(folder / name).st_size for name in names_in(folder))
                 )

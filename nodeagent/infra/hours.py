@@ -1,15 +1,17 @@
 """What each hour folder holds, in one small file: when it was recorded, and how much, without listing its clips.
 
 A closed hour has a summary beside its folder, `<day>/<HH>.summary`, written by the node's storage worker.  It is
-trusted while the folder still has the time of change that stands in it, so whoever adds or deletes a file, also one
-who is killed in the middle, only causes one listing more.  That is why it lies beside the folder and not inside:
-writing it changes nothing.  An hour without a good summary, such as the one that grows, is listed.
+trusted while the folder is the same one and still has the time of change that stands in it, so whoever adds or deletes
+a file, also one who is killed in the middle, only causes one listing more, and so does a copy on another disk: copying
+two disks into one gives folders the other's time.  That is why it lies beside the folder and not inside: writing it
+changes nothing.  An hour without a good summary, such as the one that grows, is listed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,7 @@ from nodeagent.infra.spans import Span, joined
 
 #: Ending of an hour's summary.
 SUMMARY_SUFFIX = ".summary"
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Hour:
 def hour_in(folder: Path) -> Hour:
     """What a folder holds: from its summary, or listed when that is missing or too old."""
     with contextlib.suppress(OSError):
-        if (saved := read_summary(folder, folder.stat().st_mtime_ns)) is not None:
+        if (saved := read_summary(folder, folder.stat())) is not None:
             return saved[0]
     return hour_of_names(names_in(folder))
 
@@ -71,11 +73,11 @@ def summary_path(folder: Path) -> Path:
     return folder.with_name(folder.name + SUMMARY_SUFFIX)
 
 
-def read_summary(folder: Path, changed_ns: int) -> tuple[Hour, int] | None:
-    """What the summary says of a folder with this time of change, and the bytes in it; None without a good one."""
+def read_summary(folder: Path, info: os.stat_result) -> tuple[Hour, int] | None:
+    """What the summary says of a folder in this state, and the bytes in it; None without a good one."""
     try:
         record = json.loads(summary_path(folder).read_bytes())
-        if record["v"] != _VERSION or record["changed_ns"] != changed_ns:
+        if (record["v"], record["inode"], record["changed_ns"]) != (_VERSION, info.st_ino, info.st_mtime_ns):
             return None
         spans = tuple(Span(int(from_ns), int(to_ns)) for from_ns, to_ns in record["spans"])
         return Hour(int(record["clips"]), int(record["parts"]), int(record["epoch"]), spans), int(record["bytes"])
@@ -83,14 +85,15 @@ def read_summary(folder: Path, changed_ns: int) -> tuple[Hour, int] | None:
         return None
 
 
-def write_summary(folder: Path, hour: Hour, size: int, changed_ns: int) -> bool:
-    """Leave what a closed hour holds, `size` in bytes; whether that was possible.
+def write_summary(folder: Path, hour: Hour, size: int, info: os.stat_result) -> bool:
+    """Leave what a closed hour holds, `size` in bytes, with the folder's state before it was listed; whether it could.
 
     Not synced and not renamed: half a summary is no JSON, and costs one listing more.
     """
     record = {
         "v": _VERSION,
-        "changed_ns": changed_ns,
+        "inode": info.st_ino,
+        "changed_ns": info.st_mtime_ns,
         "clips": hour.clips,
         "bytes": size,
         "parts": hour.parts,

@@ -21,8 +21,8 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
+from nodeagent.capture.disk_keeper import DiskKeeper
 from nodeagent.capture.journal import Journal
-from nodeagent.capture.keeper import DiskKeeper
 from nodeagent.capture.recovery import epoch_for
 from nodeagent.contract.clip import ClipId, clip_file_name
 from nodeagent.contract.ids import NS_PER_S

@@ -12,11 +12,10 @@ import pytest
 
 from nodeagent.capture import keeper as keeping
 from nodeagent.capture import shelf
-from nodeagent.capture.age_clock import AgeClock
 from nodeagent.capture.classes import Classes
+from nodeagent.capture.disk_keeper import FULL_LOOK_EVERY, DiskKeeper
 from nodeagent.capture.hour_folders import RACY_NS
 from nodeagent.capture.journal import Journal
-from nodeagent.capture.keeper import FULL_LOOK_EVERY, DiskKeeper
 from nodeagent.capture.probes import Probes
 from nodeagent.capture.recovery import epoch_for
 from nodeagent.capture.retention import Limits
@@ -86,7 +85,8 @@ def test_a_closed_hour_is_counted_once_and_again_when_its_folder_changed(tmp_pat
     keeper = DiskKeeper(disk.pool)
     look(keeper, LATER)
     saved = {
-        "v": 2,
+        "v": 3,
+        "inode": path.parent.stat().st_ino,
         "changed_ns": START,
         "clips": 1,
         "bytes": 100,
@@ -106,7 +106,7 @@ def test_a_closed_hour_is_counted_once_and_again_when_its_folder_changed(tmp_pat
     keeper = DiskKeeper(disk.pool)
     look(keeper, LATER)
     assert keeper.used == (2, 200)
-    for text in ('{"v": 2, "clips": 7', json.dumps(saved | {"v": 1, "changed_ns": START + 9})):
+    for text in ('{"v": 3, "clips": 7', json.dumps(saved | {"v": 2, "changed_ns": START + 9})):
         summary.write_text(text)
         keeper = DiskKeeper(disk.pool)
         look(keeper, LATER)
@@ -233,9 +233,8 @@ def test_the_worker_shows_a_disk_that_stays_under_its_reserve_and_goes_on_with_t
     board = Board.create(tmp_path / "board", "n1", os.getpid(), 0)
     cell = board.claim("storage", Kind.STORAGE)
     ctx = WorkerContext("storage", load_settings(config), cell, Stop(), SystemClock(), tmp_path)
-    ages = AgeClock(tmp_path / "clock.json", ctx.clock.wall_ns(), ctx.clock.monotonic_s())
     probes = Probes(DiskNotes(tmp_path / "state"), ctx.clock)
-    keeping._look(ctx, [DiskKeeper(pool) for pool in ctx.settings.pools], ages, probes)
+    keeping.look(ctx, ctx.settings.pools, {}, probes, ages(), ctx.clock.wall_ns())
     assert cell.current_state is State.STORAGE_FULL
     assert (cell.get("clips"), cell.get("bytes")) == (1, 100)
 
@@ -369,7 +368,7 @@ def test_another_class_holds_for_the_clips_that_are_there(tmp_path: Path) -> Non
     keeper = DiskKeeper(disk.pool, lambda camera_id, _stream: of.get(camera_id, Limits()))
     assert look(keeper, LATER) == []
     of["cam"] = Limits(max_age_ns=24 * HOUR_NS)
-    keeper.sort_anew()
+    keeper.follow(disk.pool, lambda camera_id, _stream: of.get(camera_id, Limits()))
     assert len(look(keeper, LATER)) == 3
     assert keeper.used == (0, 0)
 

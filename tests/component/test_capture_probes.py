@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.capture import keeper as keeping
 from nodeagent.capture import probes
-from nodeagent.capture.age_clock import AgeClock
 from nodeagent.capture.disk_writer import Hands
-from nodeagent.capture.keeper import DiskKeeper
+from nodeagent.capture.keeper import Tidier, look
 from nodeagent.capture.places import Places
 from nodeagent.capture.probes import Probes
+from nodeagent.capture.retention import Limits
 from nodeagent.contract.clip import ClipId
 from nodeagent.contract.report import Kind
 from nodeagent.contract.states import State
@@ -50,12 +49,12 @@ def test_the_board_shows_a_disk_that_fails_and_its_return(tmp_path: Path, disk: 
     (tmp_path / "state").mkdir()
     cell = Board.create(tmp_path / "board", "n1", 1, 0).claim("storage", Kind.STORAGE)
     ctx = WorkerContext("storage", load_settings(config), cell, Stop(), SystemClock(), tmp_path)
-    ages = AgeClock(tmp_path / "clock.json", ctx.clock.wall_ns(), ctx.clock.monotonic_s())
     notes = DiskNotes(tmp_path / "state")
-    keepers, tries = [DiskKeeper(pool) for pool in ctx.settings.pools], Probes(notes, ctx.clock)
+    tidiers: dict[Path, Tidier] = {}
+    tries = Probes(notes, ctx.clock)
 
     def shown() -> State:
-        keeping._look(ctx, keepers, ages, tries)
+        look(ctx, ctx.settings.pools, tidiers, tries, lambda _camera_id, _stream: Limits(), time.time_ns())
         return cell.current_state
 
     assert shown() is State.RUNNING

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nodeagent.capture.keeper import DiskKeeper
+from nodeagent.capture.disk_keeper import DiskKeeper
 from nodeagent.capture.retention import Held
 
 

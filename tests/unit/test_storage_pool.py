@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.capture.keeper import DiskKeeper
+from nodeagent.capture.disk_keeper import DiskKeeper
 from nodeagent.contract.clip import ClipId, StreamName, clip_file_name, part_file_name
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.infra.clip_folders import HOUR_NS
