@@ -251,8 +251,10 @@ def _begin(node_id: str, answer: httpx.Response, file: BinaryIO, progress: _Prog
         _Broken: it is not what was asked for.
     """
     match = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+    etag = answer.headers.get("ETag", "")
     if answer.status_code == HTTPStatus.PARTIAL_CONTENT:
-        if match is None or int(match[1]) != progress.have or int(match[2]) != progress.total:
+        asked = (str(progress.have), str(progress.total), progress.etag)
+        if match is None or (*match.groups(), etag) != asked:
             progress.have = 0
             raise _Broken("another part than the one asked for")
         return
@@ -260,7 +262,7 @@ def _begin(node_id: str, answer: httpx.Response, file: BinaryIO, progress: _Prog
     file.seek(0)
     file.truncate()
     length = answer.headers.get("Content-Length", "")
-    progress.have, progress.etag = 0, answer.headers.get("ETag", "")
+    progress.have, progress.etag = 0, etag
     if not (length.isascii() and length.isdigit()):
         raise _Broken("the answer does not say its length")
     progress.total = int(length)

@@ -109,7 +109,7 @@ def broken_peer(*plans: str) -> Iterator[tuple[str, Peer]]:
             shift = 1 if plan == "other part" else 0
             total = 1 << 40 if plan == "huge" else len(BODY)
             self.send_response(206 if asked else 200)
-            self.send_header("ETag", '"1"')
+            self.send_header("ETag", '"2"' if plan == "other state" else '"1"')
             if plan != "no length":
                 self.send_header("Content-Length", str(total - first))
             if asked:
@@ -140,6 +140,7 @@ def broken_peer(*plans: str) -> Iterator[tuple[str, Peer]]:
         (("cut", "cut"), [None, "bytes=1000000-", "bytes=2000000-"]),
         (("cut", "changed"), [None, "bytes=1000000-"]),
         (("cut", "other part"), [None, "bytes=1000000-", None]),
+        (("cut", "other state"), [None, "bytes=1000000-", None]),
         (("busy",), [None, None]),
         (("no length",), [None, None]),
     ],
