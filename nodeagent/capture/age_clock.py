@@ -3,6 +3,9 @@
 A clock that is set years ahead by mistake would make every clip old, and what is deleted does not come back when the
 mistake is seen.  So after a jump the ages stand where they were, and go on with the time that really passes, for a day.
 An agent that was off for longer than a day looks the same from here, and then deletes a day late.
+
+A clock that is set back makes clips younger at once, which deletes nothing.  Where it was set back from is remembered
+for a day: a computer without a battery clock begins each start years ago, and goes on there when it has heard the time.
 """
 
 from __future__ import annotations
@@ -37,21 +40,25 @@ class AgeClock:
         self._kept_s: float | None = None
         self._trusted_ns, self._trusted_s = _read(path, wall_ns), monotonic_s
         self._held_since_s: float | None = None
+        self._held_ahead = False
 
     def now_ns(self, wall_ns: int, monotonic_s: float) -> int:
         """The time by which clips are old, UTC ns."""
         expected_ns = self._trusted_ns + round((monotonic_s - self._trusted_s) * NS_PER_S)
-        if wall_ns - expected_ns > JUMP_NS:
-            if self._held_since_s is None:
-                self._held_since_s = monotonic_s
+        ahead = wall_ns > expected_ns
+        if abs(wall_ns - expected_ns) > JUMP_NS:
+            if self._held_since_s is None or ahead != self._held_ahead:
+                self._held_since_s, self._held_ahead = monotonic_s, ahead
                 log.warning(
-                    "the clock is %.1f days ahead of what it was: for %.0f hours no clip is old by it",
-                    (wall_ns - expected_ns) / JUMP_NS,
+                    "the clock is %.1f days %s what it was: for %.0f hours %s",
+                    abs(wall_ns - expected_ns) / JUMP_NS,
+                    "ahead of" if ahead else "behind",
                     HOLD_S / 3600,
+                    "no clip is old by it" if ahead else "it may come back",
                     extra={"event": "clock_jumped"},
                 )
             if monotonic_s - self._held_since_s < HOLD_S:
-                return expected_ns
+                return min(wall_ns, expected_ns)
         self._held_since_s = None
         self._trusted_ns, self._trusted_s = wall_ns, monotonic_s
         if self._kept_s is None or monotonic_s - self._kept_s >= KEEP_S:

@@ -25,7 +25,7 @@ from nodeagent.infra.worker import EXIT_OK, WorkerContext
 #: How often the disks are looked at, seconds: at 200 cameras of 8 Mbit/s a disk fills by 1 GB meanwhile.
 LOOK_S = 5.0
 #: After so long counting goes on at the next look, seconds: it leaves the disks to recording for half of the time.
-COUNT_S = 5.0
+COUNT_S = 2.5
 #: After so long deleting goes on at the next look, seconds: limits and the list of disks are taken over between looks.
 CLEAR_S = 10.0
 #: A disk that takes longer than this for one folder or one deletion hangs, seconds; the slow ones take some.

@@ -5,6 +5,7 @@ A pinned clip may lose its name among the clips and keeps its bytes here, until 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from nodeagent.contract.errors import StorageUnavailable
 from nodeagent.infra.clip_folders import StoredClip, clips_in
-from nodeagent.infra.files import sync_folder
+from nodeagent.infra.files import sync_file
 
 #: Folder of pins within a disk.
 PINS_FOLDER = "pins"
@@ -32,27 +33,43 @@ def pin(disks: Iterable[Path], clips: Sequence[StoredClip], key: str) -> list[St
         StorageFull: the disk refused the link.
         ValueError: the key may not be a folder's name, or a clip lies on none of the disks.
     """
-    kept = []
-    touched: set[Path] = set()
+    folder = f"{PINS_FOLDER}/{checked(key)}"
+    by_disk: dict[Path, list[StoredClip]] = {}
     for stored in clips:
-        folder = _disk_of(disks, stored.path) / PINS_FOLDER / checked(key)
-        target = folder / stored.path.name
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            os.link(stored.path, target)
-        except FileExistsError:
-            pass
-        except FileNotFoundError:
-            continue
-        except OSError as exc:
-            raise StorageFull(f"pin {target}: {exc.strerror}") from exc
-        touched.add(folder)
-        kept.append(StoredClip(stored.clip, stored.duration_ns, target))
+        by_disk.setdefault(_disk_of(disks, stored.path), []).append(stored)
     try:
-        for folder in touched:
-            sync_folder(folder)
+        there = [stored for disk, of_disk in by_disk.items() for stored in _linked(disk, of_disk, folder)]
     except OSError as exc:
         raise StorageFull(f"pins of {key}: {exc.strerror}") from exc
+    return [StoredClip(s.clip, s.duration_ns, _disk_of(disks, s.path) / folder / s.path.name) for s in there]
+
+
+def _linked(disk: Path, clips: Iterable[StoredClip], folder: str) -> list[StoredClip]:
+    """Link clips of one disk into a folder of it; those that are still there.
+
+    All is named from the open disk: when it is unmounted meanwhile nothing is made in its mount point.
+    """
+    kept = []
+    root = os.open(disk, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for stored in clips:
+            source = str(stored.path.relative_to(disk))
+            with contextlib.suppress(FileNotFoundError):
+                os.stat(source, dir_fd=root)
+                for made in (PINS_FOLDER, folder):
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(made, dir_fd=root)
+                with contextlib.suppress(FileExistsError):
+                    os.link(source, f"{folder}/{stored.path.name}", src_dir_fd=root, dst_dir_fd=root)
+                kept.append(stored)
+        if kept:
+            synced = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
+            try:
+                sync_file(synced)
+            finally:
+                os.close(synced)
+    finally:
+        os.close(root)
     return kept
 
 

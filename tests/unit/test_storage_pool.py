@@ -234,10 +234,10 @@ def test_a_disk_that_cannot_make_a_pin_durable_is_full(tmp_path: Path, monkeypat
     storage = Storage([a_pool(tmp_path / "p")])
     add_clip(storage, LATE)
 
-    def fail(_folder: Path) -> None:
+    def fail(_fd: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("nodeagent.infra.pins.sync_folder", fail)
+    monkeypatch.setattr("nodeagent.infra.pins.sync_file", fail)
     with pytest.raises(StorageFull, match="pins of a1b2: Input/output error"):
         storage.pin(storage.clips("cam", LATE, LATE + LENGTH), "a1b2")
 
@@ -285,6 +285,15 @@ def test_pinned_clips_survive_retention_and_unpin_lets_them_go(tmp_path: Path) -
     storage.unpin("a1b2")
     storage.unpin("a1b2")
     assert storage.pinned("a1b2") == []
+
+
+def test_a_pin_makes_nothing_where_its_disk_was(tmp_path: Path) -> None:
+    with mounted_tmpfs(tmp_path / "disk") as disk:
+        storage = Storage([a_pool(disk)])
+        add_clip(storage, LATE)
+        found = storage.clips("cam", LATE, LATE + LENGTH)
+    assert storage.pin(found, "a1b2") == []
+    assert list((tmp_path / "disk").iterdir()) == []
 
 
 @pytest.mark.parametrize("key", ["../x", "", ".hidden", "a/b"])
