@@ -22,6 +22,8 @@ DRIFT_NS = NS_PER_S // 2
 EXACT_DRIFT_NS = 20 * NS_PER_MS
 #: The least delay seen over this time is taken as the stream's delay: the rest is jitter, ns.
 WINDOW_NS = 10 * NS_PER_S
+#: As `WINDOW_NS`, where nothing jitters, ns.
+EXACT_WINDOW_NS = NS_PER_S
 #: A GOP's frames are brought closer together by at most one part in so many: a second ahead is made up in ten.
 SLOW_PART = 10
 
@@ -46,7 +48,7 @@ class Timeline:
         self._window_ends_ns = (0, 0)
         self._least_delay_ns: int | None = None
         self._drift_ns = 0
-        self._allowed_ns = DRIFT_NS
+        self._exact = False
 
     @property
     def newest_ns(self) -> int:
@@ -71,7 +73,10 @@ class Timeline:
 
     def stamp(self, pts_ns: int | None, arrival_ns: int, *, key: bool, exact: bool = False) -> int:
         """Capture time of the next packet; `exact`: its arrival is told by the camera's own clock."""
-        self._allowed_ns = EXACT_DRIFT_NS if exact else DRIFT_NS
+        if exact is not self._exact:
+            # What was measured of delays before is of another kind.
+            self._exact, self._drift_ns = exact, 0
+            self._open_window(self._newest_ns, arrival_ns)
         stamp_ns = self._stamps.follow(pts_ns, arrival_ns, key=key)
         if not self._anchored:
             self._anchor(stamp_ns, max(arrival_ns, self._newest_ns + 1), arrival_ns)
@@ -94,8 +99,17 @@ class Timeline:
         self._anchored = True
         self._base_pts_ns, self._base_ns = pts_ns, time_ns
         self._gop_ns = self._slow_ns = 0
-        self._drift_ns, self._least_delay_ns = 0, None
-        self._window_ends_ns = (time_ns + WINDOW_NS, arrival_ns + WINDOW_NS)
+        self._drift_ns = 0
+        self._open_window(time_ns, arrival_ns)
+
+    def _open_window(self, line_ns: int, arrival_ns: int) -> None:
+        length_ns = EXACT_WINDOW_NS if self._exact else WINDOW_NS
+        self._least_delay_ns = None
+        self._window_ends_ns = (line_ns + length_ns, arrival_ns + length_ns)
+
+    @property
+    def _allowed_ns(self) -> int:
+        return EXACT_DRIFT_NS if self._exact else DRIFT_NS
 
     def _watch_delay(self, line_ns: int, arrival_ns: int) -> None:
         """Note the delay of a frame against the line as the GOP began it."""
@@ -105,8 +119,7 @@ class Timeline:
         # A wall clock that was set back holds arrival up, stamps that hardly move hold the line up; not both at once.
         if line_ns >= self._window_ends_ns[0] or arrival_ns >= self._window_ends_ns[1]:
             self._drift_ns = self._least_delay_ns if abs(self._least_delay_ns) > self._allowed_ns else 0
-            self._least_delay_ns = None
-            self._window_ends_ns = (line_ns + WINDOW_NS, arrival_ns + WINDOW_NS)
+            self._open_window(line_ns, arrival_ns)
 
     def _begin_gop(self, pts_ns: int) -> None:
         """Settle what the last GOP gave back, make up at once what we lag, and plan what this one gives back."""

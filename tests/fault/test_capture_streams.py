@@ -70,7 +70,8 @@ def test_the_sub_stream_is_analysed_and_the_main_one_while_it_is_away(
     with running(capture):
         eventually(lambda: sizes(capture)[-1:] == [("analyse", 128, 96)], within_s=20)
         eventually(lambda: "streams aligned by sender reports" in capture.detail, within_s=20)
-        assert abs(capture.count("stream_offset_ms")) <= 60
+        # The first frames stand where they arrived; what that was off is made up within a second or two.
+        eventually(lambda: abs(capture.count("stream_offset_ms")) <= 60, within_s=10)
         sub.kill9()
         eventually(lambda: capture.state is State.ANALYSE_DOWN, within_s=10)
         assert capture.detail.startswith("source_down: ")

@@ -113,3 +113,16 @@ def test_a_gop_that_does_not_end_gives_back_no_more_than_was_planned() -> None:
     times = [line.stamp(pts, NOW + pts, key=n in keys) for n, pts in enumerate(stamps)]
     assert times[-1] - (NOW + stamps[-1]) > 8 * NS_PER_S
     assert times[-1] - times[-2] == STEP
+
+
+def test_what_arrival_was_off_is_made_up_soon_once_the_camera_s_own_clock_is_known() -> None:
+    for off_ms in (-300, 125, 700):
+        line, times = Timeline(), []
+        for n in range(25 * 12):
+            # Until the first sender report, three seconds on, packets seem to come at another time.
+            exact = n >= 75
+            arrival_ns = NOW + n * STEP + (0 if exact else off_ms * 1_000_000)
+            times.append(line.stamp(n * STEP, arrival_ns, key=n % 25 == 0, exact=exact) - NOW - n * STEP)
+        # A second and a GOP for what is behind; what is ahead is given back by a tenth.
+        soon = 75 + (75 if off_ms < 0 else 50 + round(25 * off_ms / 100) + 25)
+        assert all(abs(time) <= 20_000_000 for time in times[soon:])
