@@ -16,6 +16,7 @@ import pytest
 
 from nodeagent.capture.endpoint.certificate import certificate_faults
 from nodeagent.capture.endpoint.moments import iso
+from nodeagent.capture.endpoint.server import PULSE_S
 from nodeagent.contract.clip import ClipId, part_file_name
 from nodeagent.contract.states import State
 from nodeagent.infra.clip_folders import StoredClip
@@ -138,6 +139,7 @@ def test_a_clip_is_only_found_by_an_identity_that_is_one(served: Serving, http: 
         ("/cameras/gate/clips/7/%2E%2E%2Fwanted.json.mp4", 404),
         (f"/cameras/{'x' * 64}/clips/7/{T}.mp4", 400),
         ("/%2E%2E/%2E%2E/etc/passwd", 404),
+        ("/cameras/", 404),
     ):
         answer = http.get(path)
         assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), path
@@ -197,7 +199,8 @@ def test_a_link_shows_its_own_range_and_nothing_else(
             (f"/cameras/door/clips/7/{T}.mp4?{query}", 403),
             (f"/cameras/gate/clips/7/{T}.mp4?{query.replace('expires=1', 'expires=2')}", 403),
             (f"/cameras/gate/clips/7/{T}.mp4?{query.replace('record', 'analyse')}", 403),
-            (f"/cameras/gate/clips/7/{T}.mp4?{query[:-1]}", 400),
+            (f"/cameras/gate/clips/7/{T}.mp4?{query[:-1]}", 403),
+            (f"/cameras/gate/clips/7/{T}.mp4?{query[:-1]}%C3%A4", 403),
             (f"/cameras/gate/clips?{query}", 401),
         ):
             assert player.get(path).status_code == status, path
@@ -278,6 +281,19 @@ def test_a_connection_whose_request_does_not_come_makes_room(
             slow.sendall(begin)
             assert slow.recv(1) == b"", "closed by the server"
     assert http.get("/health").status_code == 200
+
+
+def test_of_many_silent_connections_those_that_wait_longest_make_room(
+    served: Serving, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nodeagent.capture.endpoint.server.SILENT_MAX", 1)
+    assert served.settings.endpoint is not None
+    with socket.create_connection(served.settings.endpoint.address, timeout=5) as oldest:
+        time.sleep(2 * PULSE_S)
+        with socket.create_connection(served.settings.endpoint.address, timeout=2 * PULSE_S) as newest:
+            assert oldest.recv(1) == b""
+            with pytest.raises(TimeoutError):
+                newest.recv(1)
 
 
 def open_files() -> int:

@@ -33,8 +33,9 @@ def make_parts(settings: Settings, endpoint: EndpointSettings, wanted: WantedFil
 
 def make_app(parts: Parts, requests_per_s: float, tally: Tally) -> Gate:
     """The ASGI application."""
-    # Without the pages that FastAPI would make: they need no token, and load scripts from elsewhere.
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    # Without the pages that FastAPI would make: they need no token, and load scripts from elsewhere.  An address with a
+    # slash too many is none: a redirect would go to whatever host the request names.
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.parts = parts
     app.add_exception_handler(problems.Problem, problems.on_problem)
     app.add_exception_handler(RequestValidationError, problems.on_invalid)

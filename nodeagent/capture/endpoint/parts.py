@@ -23,8 +23,6 @@ from nodeagent.infra.spans import Span
 
 #: Longest time range of a request, ns: a year.
 LONGEST_NS = 366 * 24 * 3600 * NS_PER_S
-#: What a link's signature looks like.
-_SIGNATURE = r"^[0-9a-f]{40}$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ StreamQuery = Annotated[StreamName, Query()]
 def _ticket(
     key: Annotated[ModelName | None, Query()] = None,
     expires: Annotated[int | None, Query(ge=0, lt=2**33)] = None,
-    signature: Annotated[str | None, Query(pattern=_SIGNATURE)] = None,
+    signature: Annotated[str | None, Query()] = None,
 ) -> Ticket | None:
     """The ticket in an address, if there is one."""
     if key is None or expires is None or signature is None:

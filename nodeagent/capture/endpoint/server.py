@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import threading
+from operator import itemgetter
 from typing import Any
 
 import uvicorn
@@ -23,6 +24,8 @@ PULSE_S = 0.5
 CONNECTIONS_MAX = 512
 #: Seconds that a connection has for its next request; after that it makes room for others.
 SILENT_S = 10.0
+#: Connections at a time that may wait for their next request; of more, those that wait longest make room at once.
+SILENT_MAX = CONNECTIONS_MAX // 2
 
 
 class Server:
@@ -111,8 +114,9 @@ class Server:
         cycles = {each: getattr(each, "cycle", None) for each in self._server.server_state.connections}
         silent = [each for each, cycle in cycles.items() if cycle is None or cycle.response_complete]
         self._silent = {each: self._silent.get(each, now_s) for each in silent}
-        for each, since_s in self._silent.items():
-            if now_s - since_s > SILENT_S:
+        longest_first = sorted(self._silent.items(), key=itemgetter(1))
+        for number, (each, since_s) in enumerate(longest_first):
+            if now_s - since_s > SILENT_S or len(longest_first) - number > SILENT_MAX:
                 each.transport.close()
 
     def _cut_off_stuck(self, now_s: float) -> None:
