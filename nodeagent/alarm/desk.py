@@ -14,7 +14,7 @@ from functools import partial
 
 from nodeagent.alarm.hand import Job, Trouble, retry_after_s
 from nodeagent.alarm.merge import check
-from nodeagent.alarm.pins import pin_window
+from nodeagent.alarm.pins import let_go_of_done, pin_window
 from nodeagent.alarm.plan import Wait, decide
 from nodeagent.alarm.replay import piece_of, window_of
 from nodeagent.alarm.settle import Settler
@@ -213,12 +213,13 @@ class AlarmDesk:
         return True
 
     def _sweep(self, now_s: float) -> None:
-        """Take up alarms that nobody had in hand for long: the broker may have lost their messages."""
+        """Take up alarms that nobody had in hand for long: the broker may have lost their messages.  Let go of pins."""
         now_ns = self._clock.wall_ns()
         try:
             found = self._store.forgotten(now_ns, now_ns - round(FORGOTTEN_S * NS_PER_S), SWEEP_MAX)
             for alarm_id in found:
                 self._take_up(alarm_id, now_s)
+            let_go_of_done(self._storage, self._store)
         except Unavailable as exc:
             self._database_down(exc)
             return

@@ -6,11 +6,28 @@ import logging
 
 from nodeagent.alarm.plan import ROUNDING_NS
 from nodeagent.alarm.steps import Checkpoint
+from nodeagent.alarm.store import AlarmStore
 from nodeagent.contract.errors import StorageUnavailable
 from nodeagent.infra.alarm_records import AlarmRow
 from nodeagent.infra.storage import Listing, Storage, StoredClip
 
 log = logging.getLogger(__name__)
+
+
+#: Sets of pins that are looked up at a time: a statement takes only so many values.
+AT_ONCE = 500
+
+
+def let_go_of_done(storage: Storage, store: AlarmStore) -> None:
+    """Unpin what alarms that are done have left on disks that were away then.
+
+    Raises:
+        Unavailable: the database is away.
+    """
+    keys = storage.pin_keys()
+    for first in range(0, len(keys), AT_ONCE):
+        for key in store.done_of(keys[first : first + AT_ONCE]):
+            storage.unpin(key)
 
 
 def pin_window(storage: Storage, listing: Listing, row: AlarmRow, checkpoint: Checkpoint) -> list[StoredClip]:

@@ -38,6 +38,8 @@ NEXT: dict[AlarmState, dict[Event, AlarmState]] = {
 
 #: States in which nothing more is to be done.
 FINAL = frozenset(state for state, ways in NEXT.items() if not ways)
+#: Final states in which all was done.
+DONE = FINAL - {AlarmState.QUARANTINED}
 #: States in which something is still to be done.
 OPEN = frozenset(NEXT) - FINAL
 

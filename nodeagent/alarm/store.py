@@ -5,7 +5,7 @@ Order of locks, everywhere: first the row of `alarm_slot`, then the row of `alar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from sqlalchemy import Connection, CursorResult, Engine, Row, delete, insert, se
 from sqlalchemy.dialects import mysql, sqlite
 
 from nodeagent.alarm.merge import ZONE_MAX, Confirmation, Known, amend, known_from, reach_ns
-from nodeagent.alarm.states import OPEN, Event, sources
+from nodeagent.alarm.states import DONE, OPEN, Event, sources
 from nodeagent.contract.alarm import AlarmMessage
 from nodeagent.infra.alarm_records import AlarmRow, PushRow, pushes_of, row_from
 from nodeagent.infra.database import reading, write
@@ -168,6 +168,12 @@ class AlarmStore:
             return found
 
         return write(self._engine, "forgotten", take)
+
+    def done_of(self, keys: Sequence[str]) -> list[str]:
+        """Those of these keys whose alarm came to its end; not those that were given up, which somebody may look at."""
+        query = select(alarm.c.dedup_key).where(alarm.c.dedup_key.in_(keys), alarm.c.state.in_(list(DONE)))
+        with reading(self._engine, "done") as connection:
+            return list(connection.execute(query).scalars())
 
     def replay_ready(self, row: AlarmRow, cutting: Cutting, push_body: str, now_ns: int) -> bool:
         """Keep what was cut and the body of its push, and give the row back; False when another worker was faster."""

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from nodeagent.contract.errors import StorageUnavailable
-from nodeagent.infra.clip_folders import StoredClip, clips_in
+from nodeagent.infra.clip_folders import StoredClip, clips_in, folders_in
 from nodeagent.infra.files import sync_file
 
 #: Folder of pins within a disk.
@@ -82,6 +82,12 @@ def pinned(disks: Iterable[Path], key: str) -> list[StoredClip]:
     name = checked(key)
     found = {stored.clip: stored for disk in disks for stored in clips_in(disk / PINS_FOLDER / name)}
     return sorted(found.values(), key=lambda stored: stored.clip.start_ns)
+
+
+def pin_keys(disks: Iterable[Path]) -> list[str]:
+    """Keys under which something is kept, sorted."""
+    found = {folder.name for disk in disks for folder in folders_in(disk / PINS_FOLDER)}
+    return sorted(key for key in found if _PIN_KEY.fullmatch(key))
 
 
 def unpin(disks: Iterable[Path], key: str) -> None:

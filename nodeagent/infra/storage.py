@@ -232,8 +232,12 @@ class Storage:
         """Clips that are kept under this key, ordered by start."""
         return pins.pinned(self._disks, key)
 
+    def pin_keys(self) -> list[str]:
+        """Keys under which something is kept."""
+        return pins.pin_keys(self._disks)
+
     def unpin(self, key: str) -> None:
-        """Let go of what is kept under this key; harmless when nothing is."""
+        """Let go of what is kept under this key; harmless when nothing is.  A disk that is away keeps it."""
         pins.unpin(self._disks, key)
 
     @property

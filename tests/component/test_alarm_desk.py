@@ -55,6 +55,20 @@ def test_from_message_to_push(world: World, receiver: PushReceiver) -> None:
     assert world.ctx.cell.get("lag_ms") > 0
 
 
+def test_pins_on_a_disk_that_was_away_when_the_alarm_ended_go_when_it_is_back(
+    world: World, receiver: PushReceiver
+) -> None:
+    add_clips(world.storage, world.folder)
+    world.bus.put(message())
+    world.until(world.settled)
+    clips = world.storage.clips("gate-1", 0, 2**62)
+    for key in (world.row.dedup_key, "of-another-database"):
+        world.storage.pin(clips, key)
+    world.desk._sweep_s = 0.0
+    world.until(lambda: world.storage.pinned(world.row.dedup_key) == [])
+    assert len(world.storage.pinned("of-another-database")) == len(clips)
+
+
 def test_a_message_of_a_pushed_alarm_amends_and_pushes_nothing(world: World, receiver: PushReceiver) -> None:
     add_clips(world.storage, world.folder)
     world.bus.put(message())
