@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 from collections import Counter
 from dataclasses import replace
 
@@ -38,7 +37,7 @@ def trouble(state: State, detail: str) -> Row:
 class Feed:
     """The source of one stream.
 
-    `wake` is set whenever something came of it.  `sender` is the clock that it shares with the camera's other stream.
+    `sender` is the clock that it shares with the camera's other stream.
 
     Attributes:
         recorder: takes its packets.
@@ -52,7 +51,6 @@ class Feed:
         recorder: Recorder,
         settings: CaptureSettings,
         clock: Clock,
-        wake: threading.Event,
         sender: SenderClock | None = None,
     ) -> None:
         self._camera_id, self._stream = who
@@ -60,7 +58,6 @@ class Feed:
         self._spec = spec
         self._settings = settings
         self._clock = clock
-        self._wake = wake
         self._link = Link(settings.reconnect_min_s, settings.reconnect_max_s, random.random)
         self._session: Session | None = None
         self._last_packet_s = 0.0
@@ -111,7 +108,9 @@ class Feed:
         if not self._link.due(now_s):
             return
         self._link.open()
-        self._session = Session(self._spec, self._settings.stall_timeout_s, self._clock, wake=self._wake)
+        self._session = Session(
+            self._spec, self._settings.stall_timeout_s, self._clock, camera_times=self._sender is not None
+        )
         self._session.start()
         self._last_packet_s = now_s
 
@@ -132,7 +131,7 @@ class Feed:
 
     def _by_sender(self, arrived: Arrived) -> Arrived:
         if self._sender is None or arrived.camera_ns is None:
-            return replace(arrived, camera_ns=None) if arrived.camera_ns is not None else arrived
+            return arrived
         return replace(arrived, arrival_ns=self._sender.arrival_ns(arrived.camera_ns, arrived.arrival_ns))
 
     def _watch_for_stall(self) -> None:

@@ -99,6 +99,8 @@ class Part:
         self.tried = {place.hand.disk}
         self.accounted = False
         self._last_dts = -1
+        # The latest packet's duration, in the source's ticks and in the clip's.
+        self._duration = (0, 0)
         self._sound_line = Line()
         self._head_bytes = 0
         self._ending: Job[None] | None = None
@@ -162,14 +164,17 @@ class Part:
             return None
         packet = self._fit(packet)
         behind = 0
-        if packet.pts is not None and packet.dts is not None:
+        if packet.pts is not None and packet.dts is not None and packet.pts != packet.dts:
             behind = max(0, ticks_of(ns_of(packet.pts - packet.dts, packet.time_base)))
         # Decoding times must grow by one tick at least, and no picture can be shown before it is decoded.
         dts = max(self._last_dts + 1, ticks - behind) if self._last_dts >= 0 else max(0, ticks - behind)
         pts = max(ticks, dts)
         self._last_dts = dts
         # In the clip's ticks too: players show a clip's last picture for so long.
-        packet.duration = ticks_of(ns_of(packet.duration, packet.time_base)) if packet.duration else 0
+        duration = packet.duration or 0
+        if duration != self._duration[0]:
+            self._duration = duration, ticks_of(ns_of(duration, packet.time_base))
+        packet.duration = self._duration[1]
         packet.pts, packet.dts, packet.time_base = pts, dts, _TIME_BASE
         packet.stream = self._stream
         try:
@@ -191,7 +196,8 @@ class Part:
         """
         if self._by_start_codes and not _has_unit(packet):
             raise BadMedia("a packet holds no picture")
-        if not packet.has_sidedata("new_extradata"):
+        # Asked in this order because the second question is the dearer one, and few packets carry any.
+        if not any(packet.iter_sidedata()) or not packet.has_sidedata("new_extradata"):
             return packet
         # With a header in it FFmpeg would take all that follows for that form, whatever nonsense it is.
         bare = cast("Packet", av.Packet(bytes(packet)))

@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import dataclass
 from functools import partial
 
 import av
 
-from nodeagent.capture.account import Account
-from nodeagent.capture.closing import Closer, give_unannounced_name
+from nodeagent.capture.books import Books, Camera
+from nodeagent.capture.closing import give_unannounced_name
 from nodeagent.capture.journal import Closed
 from nodeagent.capture.key_frames import KeyFrames
 from nodeagent.capture.landing import Ended, Landing
 from nodeagent.capture.parameter_sets import Template
 from nodeagent.capture.part import Part
 from nodeagent.capture.places import Places
-from nodeagent.capture.recovery import LeftPart, Plan, salvage
+from nodeagent.capture.recovery import LeftPart, salvage
 from nodeagent.capture.samples import ClipSamples, Samples
 from nodeagent.capture.segmenter import Segmenter
 from nodeagent.capture.sound import Heard, Sound
-from nodeagent.capture.source import Arrived, time_of
+from nodeagent.capture.source import Arrived
 from nodeagent.capture.timeline import Timeline
 from nodeagent.contract.clip import ClipId, ClipTask, StreamName
 from nodeagent.contract.errors import BadMedia, StorageUnavailable
@@ -33,7 +32,7 @@ from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.states import State
 from nodeagent.infra.clock import Clock
 from nodeagent.infra.gaps import GapReason
-from nodeagent.infra.storage import Storage, StorageMissing
+from nodeagent.infra.storage import StorageMissing
 
 log = logging.getLogger(__name__)
 
@@ -45,30 +44,14 @@ PROVEN_NS = NS_PER_S
 #: Of a stream that is slower than that, a pause is as long as so many of its frames.
 PAUSE_FRAMES = 2
 
+#: Packets between two looks at the disks: a third of a second.
+LOOK_EVERY = 8
 #: How long the end of the process waits for its disks, seconds: two stalls and a move.
 LAND_S = 8.0
 #: Between two looks at a disk that is waited for, seconds.
 LOOK_S = 0.1
 
 Problem = tuple[State, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Camera:
-    """What the recorder must know of its camera."""
-
-    camera_id: str
-    clip_ns: int
-    plan: Plan
-
-
-@dataclass(frozen=True, slots=True)
-class Books:
-    """Where a camera's things are written."""
-
-    storage: Storage
-    closer: Closer
-    ledger: Account
 
 
 class Recorder:
@@ -107,6 +90,7 @@ class Recorder:
         self._landing = Landing(places, stream, clock)
         self.samples = samples
         self.sound = Sound(camera.camera_id)
+        self._unlooked = 0
         self.ahead_ns: int | None = None
         self.epoch = epoch
         self.counts = counts
@@ -169,7 +153,7 @@ class Recorder:
         Raises:
             Fenced: a newer owner writes this camera's ring.
         """
-        self._settle()
+        self._look_at_disks()
         packet = arrived.packet
         key = packet.is_keyframe
         template = self._template
@@ -177,16 +161,26 @@ class Recorder:
         if template is None or (self._part is None and not key):
             return
         exact = arrived.camera_ns is not None
-        time_ns = self._timeline.stamp(time_of(packet), arrived.arrival_ns, key=key, exact=exact)
+        time_ns = self._timeline.stamp(arrived.stamp_ns, arrived.arrival_ns, key=key, exact=exact)
         if arrived.camera_ns is not None:
             self.ahead_ns = time_ns - arrived.camera_ns
-        self.sound.picture_at(time_of(packet), time_ns, arrived.arrival_ns)
+        self.sound.picture_at(arrived.stamp_ns, time_ns, arrived.arrival_ns)
         if key:
             # Stamps that stand still are spread by ticks, which may lead a little past the next key frame's.
             time_ns = max(time_ns, self._part.last_ns + 1 if self._part is not None else 0)
             self._at_key_frame(template, packet, time_ns)
         if self._part is not None:
             self._write(self._part, packet, time_ns)
+
+    def _look_at_disks(self) -> None:
+        """Every few packets: announce what its disk has completed, and see that the open clip's disk takes it."""
+        self._unlooked += 1
+        if self._unlooked < LOOK_EVERY:
+            return
+        self._unlooked = 0
+        self._settle()
+        if self._part is not None:
+            self._is_safe(self._part)
 
     def hear(self, heard: Heard) -> None:
         """Take one packet of sound; none of its faults costs a picture."""
@@ -206,8 +200,6 @@ class Recorder:
             self.counts["decode_errors"] += 1
             if key:
                 self._lose_open(part, (State.BAD_STREAM, str(exc)))
-            return
-        if not self._is_safe(part):
             return
         self.counts["bytes"] += size
         if part.last_ns - part.clip.start_ns >= PROVEN_NS and part.on_disk:

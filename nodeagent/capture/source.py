@@ -10,18 +10,17 @@ session that ended; a session that it abandons (the thread hangs in a read) is c
 from __future__ import annotations
 
 import logging
-import queue
 import struct
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import av
 
+from nodeagent.capture.handover import Handover
 from nodeagent.capture.opening import NO_UDP, Source, cause_of, open_source, pick_video
 from nodeagent.capture.pacer import Pacer
 from nodeagent.capture.parameter_sets import other_codec
@@ -52,7 +51,6 @@ SOUND_AHEAD_NS = NS_PER_S
 PACE_SLACK_NS = NS_PER_S
 #: Spacing of frames of a stream that does not tell it, ns: that of 25 frames/s.
 UNKNOWN_LENGTH_NS = 40 * NS_PER_MS
-_NS = Fraction(1, NS_PER_S)
 _PRODUCER_TIME = struct.Struct("=q")
 #: How long a wait may last before the thread looks whether it was abandoned, seconds.
 _LOOK_S = 0.25
@@ -73,11 +71,13 @@ class Arrived:
     Attributes:
         packet: as it came.
         arrival_ns: wall clock when the camera sent it, as well as it can be known.
+        stamp_ns: its own time by the stream's clock; None when it has none.
         camera_ns: when the camera took the picture by its own clock, where its sender reports tell it.
     """
 
     packet: av.Packet[av.VideoStream]
     arrival_ns: int
+    stamp_ns: int | None
     camera_ns: int | None = None
 
 
@@ -136,7 +136,7 @@ class Session:
     """One attempt to read a source, from opening to its end.
 
     `pace=False` delivers a file as fast as it is taken, with arrival times as if it were paced (for benchmarks).
-    `wake` is set whenever an event is there to be taken.
+    `camera_times` has the stamps of the camera's sender reports read.
 
     Attributes:
         stall_s: so long without a packet is a stall, seconds; longer than asked for where packets come in bursts.
@@ -149,15 +149,15 @@ class Session:
         clock: Clock,
         *,
         pace: bool = True,
-        wake: threading.Event | None = None,
+        camera_times: bool = False,
     ) -> None:
-        self._wake = wake
+        self._camera_times = camera_times
         self._spec = spec
         self.stall_s = stall_timeout_s
         self._streaming = self._sound_known = False
         self._clock = clock
         self._pace = pace
-        self._queue: queue.Queue[Event] = queue.Queue(QUEUE_PACKETS)
+        self._events: Handover[Event] = Handover(QUEUE_PACKETS)
         self._abandoned = threading.Event()
         self._sound: av.AudioStream | None = None
         #: Sound, each with the number of pictures that were read before it.
@@ -172,10 +172,7 @@ class Session:
 
     def get(self, timeout_s: float) -> Event | None:
         """The next event; None after `timeout_s`."""
-        try:
-            return self._queue.get(timeout=timeout_s) if timeout_s > 0 else self._queue.get_nowait()
-        except queue.Empty:
-            return None
+        return self._events.get(timeout_s)
 
     def silence(self, silent_s: float) -> str:
         """One sentence on packets that do not come any more, or never came."""
@@ -188,13 +185,8 @@ class Session:
 
     def _put(self, event: Event) -> bool:
         while not self._abandoned.is_set():
-            try:
-                self._queue.put(event, timeout=_LOOK_S)
-                if self._wake is not None:
-                    self._wake.set()
+            if self._events.put(event, _LOOK_S):
                 return True
-            except queue.Full:
-                continue
         return False
 
     def _run(self) -> None:
@@ -253,7 +245,7 @@ class Session:
 
     def _put_heard(self, arrived: Arrived) -> None:
         """Hand out the sound that comes before this picture; the very first at once: its parameters may be in it."""
-        until_ns = time_of(arrived.packet)
+        until_ns = arrived.stamp_ns
         while self._heard:
             pictures, heard = self._heard[0]
             stamp_ns = time_of(heard.packet)
@@ -278,10 +270,9 @@ class Session:
                 return
             buffered = self._clock.monotonic_s() - asked_s < source.buffered_s
             arrival_ns = self._clock.wall_ns()
-            if not source.stamped:
-                packet.time_base = _NS
-                packet.pts = packet.dts = arrival_ns
-            yield Arrived(packet, arrival_ns, camera_time_of(packet)), buffered
+            stamp_ns = time_of(packet) if source.stamped else arrival_ns
+            camera_ns = camera_time_of(packet) if self._camera_times else None
+            yield Arrived(packet, arrival_ns, stamp_ns, camera_ns), buffered
             asked_s = self._clock.monotonic_s()
 
     def _pictures(
@@ -308,11 +299,13 @@ class Session:
             for packet in self._pictures(container, stream, *tracks):
                 if packet.size == 0:
                     continue
-                due_ns = pacer.due_ns(time_of(packet), _length_ns(packet))
+                stamp_ns = time_of(packet)
+                due_ns = pacer.due_ns(stamp_ns, _length_ns(packet))
                 if self._pace:
                     self._sleep_until(due_ns, pacer)
-                self._put_heard(Arrived(packet, due_ns))
-                if not self._put(Arrived(packet, due_ns + self._clock.wall_ns() - self._monotonic_ns())):
+                arrived = Arrived(packet, due_ns + self._clock.wall_ns() - self._monotonic_ns(), stamp_ns)
+                self._put_heard(arrived)
+                if not self._put(arrived):
                     return Ended(State.SOURCE_DOWN, "abandoned")
                 delivered += 1
             if not delivered:
@@ -362,7 +355,7 @@ def but_last(arriving: Iterator[Arrived]) -> Iterator[Arrived]:
 
 
 def _spread(held: list[Arrived]) -> Iterator[Arrived]:
-    times = [time_of(arrived.packet) for arrived in held]
+    times = [arrived.stamp_ns for arrived in held]
     offsets = [arrived.arrival_ns - t for arrived, t in zip(held, times, strict=True) if t is not None]
     if not offsets:
         yield from held
@@ -375,7 +368,7 @@ def _spread(held: list[Arrived]) -> Iterator[Arrived]:
         if time_ns is None:
             # FFmpeg learns an RTSP stream's clock from the second packet on: the first stands a frame before that.
             time_ns = first_ns - max(0, early - n) * _length_ns(arrived.packet)
-        yield Arrived(arrived.packet, time_ns, arrived.camera_ns)
+        yield replace(arrived, arrival_ns=time_ns)
 
 
 def _length_ns(packet: av.Packet[av.VideoStream]) -> int:

@@ -9,11 +9,11 @@ of this camera, or a newer owner of its ring, ends the process.
 from __future__ import annotations
 
 import logging
-import threading
 from collections import Counter
 from pathlib import Path
 
 from nodeagent.capture.account import Account, Unkept
+from nodeagent.capture.books import Books, Camera
 from nodeagent.capture.chooser import Chooser
 from nodeagent.capture.closing import Closer
 from nodeagent.capture.feed import Feed, trouble
@@ -21,7 +21,7 @@ from nodeagent.capture.journal import Journal, journals_folder
 from nodeagent.capture.journal_lock import take_lock
 from nodeagent.capture.ledger import Ledger
 from nodeagent.capture.publisher import Publisher
-from nodeagent.capture.recorder import Books, Camera, Recorder
+from nodeagent.capture.recorder import Recorder
 from nodeagent.capture.recovery import Plan, epoch_for, last_recorded_ns, recover
 from nodeagent.capture.samples import RingPlace, SamplePlan, Samples
 from nodeagent.capture.sender_clock import SenderClock
@@ -41,7 +41,10 @@ from nodeagent.ring.writer import forget_rings
 
 log = logging.getLogger(__name__)
 
-#: Longest the loop waits for a packet, seconds: the beat must come once a second.
+#: How often the loop takes what the sources have brought, seconds: the beat must come once a second, and to be woken
+#: for each packet would cost as much as copying it.
+POLL_S = 0.1
+#: Between two looks whether the camera's journal is free, seconds.
 WAIT_S = 0.2
 #: How often counters, the wanted set and the gap account are looked at, seconds.
 HOUSEKEEPING_S = 1.0
@@ -130,7 +133,6 @@ class Capture:
         self._epoch = epoch_for(storage, journal, camera_id, clock.wall_ns())
         self._samples = self._make_samples()
         self._publisher = Publisher(bus, camera_id, journal, clock)
-        self._wake = threading.Event()
         self._feeds = self._make_feeds()
         self._chooser = Chooser(clock.monotonic_s())
         self._told = journal.last
@@ -173,7 +175,7 @@ class Capture:
         books = Books(self._storage, self._closer, account)
         recorder = Recorder(self._camera, books, samples, self._epoch, clock, counts, stream)
         who = (self._spec.camera_id, stream)
-        return Feed(who, spec, recorder, settings.capture, clock, self._wake, sender)
+        return Feed(who, spec, recorder, settings.capture, clock, sender)
 
     def run(self) -> int:
         """The work loop."""
@@ -192,13 +194,12 @@ class Capture:
         return EXIT_OK
 
     def _step(self) -> None:
-        self._wake.clear()
         busy = [feed.step() for feed in self._feeds.values()]
         if self._journal.last is not self._told:
             self._told = self._journal.last
             self._publisher.wake()
         if not any(busy):
-            self._wake.wait(WAIT_S)
+            self._ctx.stop.wait(POLL_S)
 
     def _choose(self) -> None:
         """Give the samples to the stream that is to be analysed; the other one lets go of them at a key frame."""

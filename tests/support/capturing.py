@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -17,15 +18,16 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 
 from nodeagent.capture import worker
+from nodeagent.capture.books import Books, Camera
 from nodeagent.capture.closing import Closer
 from nodeagent.capture.journal import Closed, Journal
 from nodeagent.capture.landing import Landing
 from nodeagent.capture.ledger import Ledger
 from nodeagent.capture.places import Places
-from nodeagent.capture.recorder import Books, Camera, Recorder
+from nodeagent.capture.recorder import Recorder
 from nodeagent.capture.recovery import Plan
 from nodeagent.capture.samples import RingPlace, SamplePlan, Samples
-from nodeagent.capture.source import Arrived, Ended, Opened, Session
+from nodeagent.capture.source import Arrived, Ended, Event, Opened, Session
 from nodeagent.contract.camera import CameraSpec, SampleMode, StreamSpec
 from nodeagent.contract.clip import ClipTask
 from nodeagent.contract.codec import decode_clip_task
@@ -109,8 +111,7 @@ class Bench:
         session.start()
         try:
             while True:
-                event = session.get(20.0) if packets else Ended(State.SOURCE_ENDED, "enough")
-                assert event is not None, "the source hangs"
+                event = _next(session) if packets else Ended(State.SOURCE_ENDED, "enough")
                 match event:
                     case Opened(stream):
                         self.recorder.begin_session(stream)
@@ -149,6 +150,15 @@ class Bench:
     def files(self) -> list[str]:
         """Names of all files of the pool but the marker."""
         return sorted(p.name for p in (self.state_dir.parent / "pool" / "clips").rglob("*") if p.is_file())
+
+
+def _next(session: Session) -> Event:
+    """The next event, looked for now and then as the worker does."""
+    end_s = time.monotonic() + 20.0
+    while (event := session.get(0)) is None:
+        assert time.monotonic() < end_s, "the source hangs"
+        time.sleep(0.005)
+    return event
 
 
 @dataclass
