@@ -9,8 +9,9 @@ import pytest
 from nodeagent.capture.endpoint.access import Doorkeeper, Scope
 from nodeagent.capture.endpoint.buckets import CLIENTS_MAX, Bucket, Clients
 from nodeagent.capture.endpoint.byte_ranges import Slice, http_date, same, slice_of, unchanged
+from nodeagent.capture.endpoint.growing import Growing
 from nodeagent.capture.endpoint.moments import iso, parse_moment
-from nodeagent.capture.endpoint.playlist import playlist
+from nodeagent.capture.endpoint.playlist import appended, playlist
 from nodeagent.contract.clip import ClipId
 from nodeagent.infra.clip_folders import StoredClip
 from nodeagent.infra.settings.endpoint import TokenSettings
@@ -132,7 +133,8 @@ def stored(start_s: float, length_s: float, epoch: int = 7) -> StoredClip:
 
 
 def test_a_playlist_names_heads_fragments_and_times_and_shows_no_second_twice() -> None:
-    text = playlist([stored(0, 5), stored(1, 4, 8), stored(5, 5.5), stored(60, 20)], "q=1", 5.0, ended=True)
+    rows = appended([], [stored(0, 5), stored(1, 4, 8), stored(5, 5.5), stored(60, 20)])
+    text = playlist(rows, "q=1", 5.0, ended=True)
     lines = text.splitlines()
     assert lines[:2] == ["#EXTM3U", "#EXT-X-VERSION:7"]
     assert "#EXT-X-TARGETDURATION:20" in lines
@@ -146,7 +148,38 @@ def test_a_playlist_names_heads_fragments_and_times_and_shows_no_second_twice() 
 
 def test_a_playlist_that_grows_has_no_end_and_keeps_its_target() -> None:
     first = playlist([], "", 5.0, ended=False)
-    later = playlist([stored(0, 9.9)], "", 5.0, ended=False)
+    later = playlist(appended([], [stored(0, 9.9)]), "", 5.0, ended=False)
     for text in (first, later):
         assert "#EXT-X-TARGETDURATION:10" in text and "#EXT-X-PLAYLIST-TYPE:EVENT" in text
         assert "ENDLIST" not in text
+
+
+def test_what_a_growing_playlist_showed_stays_and_new_clips_come_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    growing, scope = Growing(), Scope("gate", "record", T, None)
+
+    def starts(*clips_s: float, scope: Scope = scope, ended: bool = False) -> list[float]:
+        def after(after_ns: int) -> list[StoredClip]:
+            return [clip for at_s in clips_s if (clip := stored(at_s, 5)).clip.start_ns > after_ns]
+
+        return [(row.start_ns - T) / S for row in growing.rows(scope, after, ended=ended)]
+
+    assert starts(0, 5, 10) == [0, 5, 10]
+    # Retention took the first one, and the disk of the fourth one is slow.
+    assert starts(5, 10, 20) == [0, 5, 10, 20]
+    assert starts(5, 10, 15, 20, 25) == [0, 5, 10, 20, 25]
+    other = Scope("door", "record", T, T + 30 * S)
+    assert starts(5, 10, 15, scope=other) == [5, 10, 15]
+    assert starts(10, 15, 20, scope=other, ended=True) == [5, 10, 15, 20], "also when it is complete now"
+    monkeypatch.setattr("nodeagent.capture.endpoint.growing.SEGMENTS_MOST", 6)
+    assert starts(5, scope=other) == [5, 10, 15]
+    assert starts(10, 15, 20, 25) == [10, 15, 20, 25], "that one was forgotten: the other was asked for later"
+
+
+def test_two_who_ask_at_once_see_the_same_playlist() -> None:
+    growing, scope = Growing(), Scope("gate", "record", T, None)
+
+    def while_another_asks(_after_ns: int) -> list[StoredClip]:
+        growing.rows(scope, lambda _: [stored(0, 5), stored(10, 5)], ended=False)
+        return [stored(0, 5), stored(5, 5), stored(10, 5), stored(15, 5)]
+
+    assert [row.start_ns - T for row in growing.rows(scope, while_another_asks, ended=False)] == [0, 10 * S, 15 * S]

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from nodeagent.capture.endpoint import problems, routes_lists, routes_video
 from nodeagent.capture.endpoint.access import Doorkeeper
 from nodeagent.capture.endpoint.gate import Gate, Tally
+from nodeagent.capture.endpoint.growing import Growing
 from nodeagent.capture.endpoint.parts import Parts
 from nodeagent.capture.endpoint.recordings import Recordings
 from nodeagent.capture.endpoint.transfer import Transfers
@@ -27,6 +28,7 @@ def make_parts(settings: Settings, endpoint: EndpointSettings, wanted: WantedFil
         recordings=Recordings(follow_storage(settings), settings.node.state_dir, wanted),
         doorkeeper=Doorkeeper(endpoint.tokens),
         transfers=Transfers(endpoint.transfers, endpoint.mbytes_per_s * 1e6, clock),
+        growing=Growing(),
         clock=clock,
     )
 

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator
 
 from nodeagent.capture.endpoint.access import Doorkeeper, Scope, Ticket
 from nodeagent.capture.endpoint.gate import CALLER, LINK
+from nodeagent.capture.endpoint.growing import Growing
 from nodeagent.capture.endpoint.moments import parse_moment
 from nodeagent.capture.endpoint.problems import Problem, bad_request
 from nodeagent.capture.endpoint.recordings import Recordings
@@ -39,6 +40,7 @@ class Parts:
     recordings: Recordings
     doorkeeper: Doorkeeper
     transfers: Transfers
+    growing: Growing
     clock: Clock
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Literal
 
@@ -77,10 +78,11 @@ def playlist(
         ticket = parts.doorkeeper.ticket(caller, scope, now_ns // NS_PER_S + valid_s)
     if ticket is None:
         raise Problem(HTTPStatus.UNAUTHORIZED, "expected a token or a link")
-    found = parts.recordings.clips(camera_id, scope.from_ns, end_ns, stream, 0)
     # What ends in the future grows until then.
     ended = scope.to_ns is not None and scope.to_ns <= now_ns
-    text = hls.playlist(found, query_of(scope, ticket), parts.clip_s, ended=ended)
+    clips_after = partial(parts.recordings.clips, camera_id, scope.from_ns, end_ns, stream)
+    rows = parts.growing.rows(scope, clips_after, ended=ended)
+    text = hls.playlist(rows, query_of(scope, ticket), parts.clip_s, ended=ended)
     return Response(text, media_type=hls.MEDIA_TYPE, headers=PRIVATE)
 
 
