@@ -60,13 +60,22 @@ def sizes(capture: CaptureProcess) -> list[tuple[str, int, int]]:
     return [(task.stream, task.sample_width, task.sample_height) for task in tasks]
 
 
+@pytest.fixture
+def capture(tmp_path: Path, servers: tuple[RtspServer, RtspServer], redis_url: str) -> Iterator[CaptureProcess]:
+    """A camera with both streams, not started yet."""
+    main, sub = servers
+    made = CaptureProcess(tmp_path, main.url("main"), redis_url, analyse=sub.url("sub"), clip_s=2)
+    yield made
+    # Else it would go on to take the announcements that later tests wait for.
+    made.bus.close()
+
+
 def test_the_sub_stream_is_analysed_and_the_main_one_while_it_is_away(
-    tmp_path: Path, servers: tuple[RtspServer, RtspServer], redis_url: str, monkeypatch: pytest.MonkeyPatch
+    capture: CaptureProcess, servers: tuple[RtspServer, RtspServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chooser, "PATIENCE_S", 0.5)
     monkeypatch.setattr(chooser, "TRUST_S", 1.0)
     main, sub = servers
-    capture = CaptureProcess(tmp_path, main.url("main"), redis_url, analyse=sub.url("sub"), clip_s=2)
     with running(capture):
         eventually(lambda: sizes(capture)[-1:] == [("analyse", 128, 96)], within_s=20)
         eventually(lambda: "streams aligned by sender reports" in capture.detail, within_s=20)
@@ -98,4 +107,3 @@ def test_the_sub_stream_is_analysed_and_the_main_one_while_it_is_away(
     recorded = sum(clip.duration_ns for clip in capture.clips()) + sum(gap.duration_ns for gap in capture.gaps())
     whole = max(gap.to_ns for gap in capture.gaps()) - min(gap.from_ns for gap in capture.gaps())
     assert recorded == pytest.approx(whole, abs=NS_PER_S // 4)
-    capture.bus.close()
