@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from nodeagent.contract.ids import NS_PER_S
-from nodeagent.infra.gaps import LEAST_GAP_NS, Gap, GapReason, append_gap, last_gap_end
+from nodeagent.infra.gaps import LEAST_GAP_NS, Gap, GapReason, append_gap, began, last_gap_end
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,8 @@ class Ledger:
     """The account of one camera.
 
     `accounted_ns` is the end of what is accounted for.  It begins at the end of the last clip or gap of the time
-    before, so a restart's gap needs no one who notices the end: it is the difference to the first new clip.
+    before, so a restart's gap needs no one who notices the end: it is the difference to the first new clip.  Without
+    either it begins where recording was first begun.
 
     A gap that the state folder's disk refuses waits here and is written when the next one is, or the next clip ends;
     killed meanwhile, it is lost, and `nodeagent clips --verify` names the hole.
@@ -34,7 +35,7 @@ class Ledger:
         self._state_dir = state_dir
         self._camera_id = camera_id
         known = [end for end in (last_clip_end_ns, last_gap_end(state_dir, camera_id)) if end is not None]
-        self.accounted_ns = max(known, default=now_ns)
+        self.accounted_ns = max(known) if known else min(began(state_dir, camera_id, now_ns), now_ns)
         self._why = (GapReason.RESTART if known else GapReason.START, "")
         self._out = True
         self._waiting: list[Gap] = []

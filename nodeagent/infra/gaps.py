@@ -6,6 +6,7 @@ so the ledger is at most `capture.ledger.PIECE_NS` behind.  Written by capture, 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -14,10 +15,12 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from nodeagent.contract.ids import NS_PER_MS, NS_PER_S, Frozen, UtcNs
-from nodeagent.infra.files import sync_file
+from nodeagent.infra.files import sync_file, write_atomically
 
 #: Shorter holes between two clips are the spacing of frames, not gaps, ns.
 LEAST_GAP_NS = 100 * NS_PER_MS
+#: File beside a camera's days: when its recording was first begun, UTC ns.
+_BEGAN = "began"
 
 
 class GapReason(StrEnum):
@@ -119,6 +122,21 @@ def read_gaps(state_dir: Path, camera_id: str, from_ns: int, to_ns: int) -> list
     before = [path for path in files if path.stem < first][-1:]
     gaps = [gap for path in before + [path for path in files if path.stem >= first] for gap in _read(path)]
     return sorted((gap for gap in gaps if gap.from_ns < to_ns and gap.to_ns > from_ns), key=lambda gap: gap.from_ns)
+
+
+def began(state_dir: Path, camera_id: str, now_ns: int) -> int:
+    """When recording of the camera was first begun here, UTC ns: now, unless an earlier start left word of it.
+
+    Before the first clip nothing else knows: a capture that is killed again and again would begin anew each time.
+    """
+    path = _folder(state_dir, camera_id) / _BEGAN
+    with contextlib.suppress(OSError, ValueError):
+        return int(path.read_bytes())
+    # Without word of it only a kill before the first clip or gap goes unaccounted.
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, str(now_ns).encode())
+    return now_ns
 
 
 def first_gap_start(state_dir: Path, camera_id: str) -> int | None:

@@ -40,6 +40,21 @@ def test_start_outage_and_restart_are_accounted_for(tmp_path: Path) -> None:
     assert after.gap_ns == 10 * S
 
 
+def test_killed_again_and_again_before_the_first_clip_the_account_still_begins_at_the_first_start(
+    tmp_path: Path,
+) -> None:
+    for start_s in (0, 7, 20):
+        ledger = Ledger(tmp_path, "cam", None, T + start_s * S)
+        ledger.outage(GapReason.SOURCE_DOWN, "refused", T + start_s * S)
+    ledger.begin(T + 26 * S)
+    assert spans(tmp_path) == [(0, 7, "start"), (7, 20, "restart"), (20, 26, "source_down")]
+
+
+def test_a_state_folder_that_is_full_at_the_first_start_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "gaps").write_text("in the way")
+    assert Ledger(tmp_path, "cam", None, T).accounted_ns == T
+
+
 def test_a_long_gap_is_written_in_pieces(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, "cam", T, T)
     ledger.outage(GapReason.AUTH_FAILED, "401", T)
