@@ -95,8 +95,15 @@ STATE_OF: tuple[tuple[type[Exception], State, str], ...] = (
 NO_UDP = 'no packet comes over UDP: a firewall drops them, or the camera sends none; transport = "tcp" needs no port'
 
 
+#: What to say of an RTSP server whose answer is none: it closed the connection in the middle, as a proxy does whose
+#: camera is away.
+NO_ANSWER = "the server closed the connection, or does not speak RTSP"
+
+
 def cause_of(exc: Exception, spec: StreamSpec) -> tuple[State, str]:
     """State and sentence for FFmpeg's error.  Its own text may hold the URL with the password, so that is left out."""
+    if isinstance(exc, av.InvalidDataError) and KINDS[spec.scheme] is _RTSP:
+        return State.SOURCE_DOWN, NO_ANSWER
     state, sentence = next((state, text) for kind, state, text in STATE_OF if isinstance(exc, kind))
     if isinstance(exc, av.ExitError) and spec.over_udp:
         sentence = f"{sentence}; {NO_UDP}"

@@ -294,7 +294,9 @@ def test_pictures_with_holes_where_a_network_lost_packets_are_counted(tmp_path: 
 def test_each_error_of_ffmpeg_has_a_state_and_a_sentence_without_the_url(
     kind: type[Exception], state: State, sentence: str
 ) -> None:
-    spec = StreamSpec.model_validate({"url": "rtsp://u:hunter2@h/x", "transport": "udp"})
+    # Over RTSP what is no data of its kind is no answer at all: `NO_ANSWER` has its own test.
+    scheme = "http" if kind is av.InvalidDataError else "rtsp"
+    spec = StreamSpec.model_validate({"url": f"{scheme}://u:hunter2@h/x", "transport": "udp"})
     error = (
         kind(5, "what FFmpeg says", "rtsp://u:hunter2@h/x") if issubclass(kind, av.FFmpegError) else kind("u:hunter2@h")
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import socket
 import threading
 from pathlib import Path
 
 import pytest
 
+from nodeagent.capture.opening import NO_ANSWER
 from nodeagent.capture.source import Arrived, Ended, Event, Opened, Session
 from nodeagent.contract.camera import StreamSpec
 from nodeagent.contract.ids import NS_PER_S
@@ -49,6 +52,27 @@ def test_a_session_whose_sound_goes_on_without_video_ends_when_it_is_closed(tmp_
             assert not any(isinstance(event, Ended) for event in seen), seen[-1]
             assert sum(isinstance(event, Arrived) for event in seen) >= FRAMES // 2
         eventually(lambda: reading() == 0, within_s=5)
+
+
+@pytest.mark.parametrize("answer", [b"", b"220 mail.example ESMTP\r\n"], ids=["closes", "speaks-smtp"])
+def test_a_server_that_does_not_answer_as_a_camera_is_a_source_that_is_down(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    client, _ = server.accept()
+                    client.recv(1)
+                    client.sendall(answer)
+                    client.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        url = f"rtsp://user:secret@127.0.0.1:{server.getsockname()[1]}/main"
+        session = Session(StreamSpec(url=url), 2.0, SystemClock())
+        (end,) = events(session, silence_s=15.0)
+        session.close()
+        server.shutdown(socket.SHUT_RDWR)
+    assert end == Ended(State.SOURCE_DOWN, NO_ANSWER)
 
 
 def test_a_codec_that_ffmpeg_does_not_know_is_a_bad_stream(tmp_path: Path) -> None:
