@@ -140,7 +140,9 @@ class Hands:
 
     def holding(self, path: Path) -> Hand | None:
         """The thread of the disk on which this path lies; None when nothing was written there yet."""
-        return next((hand for disk, hand in self._hands.items() if path.is_relative_to(disk)), None)
+        found = (disk for disk in self._hands if path.is_relative_to(disk))
+        longest = max(found, key=lambda disk: len(disk.parts), default=None)
+        return self._hands[longest] if longest is not None else None
 
 
 class Copy:

@@ -6,6 +6,7 @@ hangs costs the keeper a moment, and no clip is risked to find out whether a dis
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from nodeagent.capture.disk_writer import STALL_S, DiskStalled, Hands, Job
 from nodeagent.contract.errors import StorageUnavailable
 from nodeagent.infra.clock import Clock
 from nodeagent.infra.disk_notes import Aside, DiskNotes
-from nodeagent.infra.disks import MARKER, StorageMissing, is_pool
-from nodeagent.infra.files import sync_file, sync_folder
+from nodeagent.infra.disks import opened_disk
+from nodeagent.infra.files import sync_file
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +25,10 @@ log = logging.getLogger(__name__)
 PROBE_BYTES = 1 << 16
 #: How often a disk that works, and one that was set aside, is tried, seconds.
 WELL_S, ASIDE_S = 60.0, 10.0
-#: A disk is given so long to show its marker, seconds; a longer wait would keep the others waiting.
-ANSWER_S = 2.0
 #: Weight of the newest measurement in the mean.
 NEWEST = 0.3
 _NAME = ".nodeagent-probe"
+_PART = f"{_NAME}.part"
 
 
 def probe(disk: Path, clock: Clock) -> float:
@@ -38,23 +38,22 @@ def probe(disk: Path, clock: Clock) -> float:
         StorageMissing: no marker, so nothing was written.
         OSError: the disk refused.
     """
-    if not is_pool(disk):
-        raise StorageMissing(f"{disk}: no marker {MARKER}")
     began_s = clock.monotonic_s()
-    path, renamed = disk / f"{_NAME}.part", disk / _NAME
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with opened_disk(disk) as root:
         try:
-            os.write(fd, b"\0" * PROBE_BYTES)
-            sync_file(fd)
+            fd = os.open(_PART, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=root)
+            try:
+                os.write(fd, b"\0" * PROBE_BYTES)
+                sync_file(fd)
+            finally:
+                os.close(fd)
+            os.replace(_PART, _NAME, src_dir_fd=root, dst_dir_fd=root)
+            sync_file(root)
+            return clock.monotonic_s() - began_s
         finally:
-            os.close(fd)
-        path.replace(renamed)
-        sync_folder(disk)
-        return clock.monotonic_s() - began_s
-    finally:
-        for left in (path, renamed):
-            left.unlink(missing_ok=True)
+            for left in (_PART, _NAME):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(left, dir_fd=root)
 
 
 @dataclass(slots=True)
@@ -74,17 +73,6 @@ class Probes:
         self._hands = Hands(clock)
         self._tries: dict[Path, _Try] = {}
         self._took_s = notes.measured()
-
-    def has_marker(self, disk: Path) -> bool:
-        """Whether the disk shows its marker.
-
-        Raises:
-            DiskStalled: it does not answer.
-        """
-        hand = self._hands.of(disk)
-        if hand.stalls:
-            raise DiskStalled(f"no answer for {hand.waits_s:.0f} s")
-        return hand.ask(lambda: is_pool(disk)).result(ANSWER_S)
 
     def step(self, disks: list[Path]) -> dict[Path, Aside]:
         """Take in what the probes found, and begin those that are due; returns the disks that are set aside."""

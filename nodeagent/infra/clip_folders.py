@@ -7,6 +7,7 @@ and counts as empty: one sick disk must not end a look at the others.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -18,7 +19,7 @@ from typing import NamedTuple
 
 from nodeagent.contract.clip import CLIP_SUFFIX, ClipId, StreamName, parse_clip_name
 from nodeagent.contract.ids import NS_PER_MS, NS_PER_S
-from nodeagent.infra.files import sync_folder
+from nodeagent.infra.files import sync_file
 
 log = logging.getLogger(__name__)
 
@@ -86,17 +87,37 @@ def hours_on(disk: Path, camera_id: str, stream: StreamName, *, newest_first: bo
         yield from turn(folders_in(day))
 
 
-def made(folder: Path) -> Path:
-    """Make a folder and what is missing above it; each new name is durable before a file is put below it.
+def made(root: int, folder: Path) -> None:
+    """Make a folder of an open disk and what is missing above it; each name is durable before a file is put below it.
+
+    Args:
+        root: descriptor of the disk's own folder: when the disk is unmounted meanwhile, its mount point stays empty.
+        folder: relative to it.
 
     Raises:
         OSError: the disk refused.
     """
-    if not folder.is_dir():
-        made(folder.parent)
-        folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
-    return folder
+    try:
+        os.stat(folder, dir_fd=root)
+        return
+    except FileNotFoundError:
+        made(root, folder.parent)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, dir_fd=root)
+    above = open_folder(folder.parent, root)
+    try:
+        sync_file(above)
+    finally:
+        os.close(above)
+
+
+def open_folder(folder: Path, root: int | None = None) -> int:
+    """Descriptor of a folder, relative to an open one if there is one.
+
+    Raises:
+        OSError: there is none, or its disk does not let.
+    """
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
 
 
 def names_in(folder: Path, keep: Callable[[os.DirEntry[str]], bool] = lambda entry: entry.is_file()) -> list[str]:

@@ -11,14 +11,15 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from nodeagent.contract.clip import StreamName
 from nodeagent.contract.errors import StorageUnavailable
-from nodeagent.infra.clip_folders import hour_at, hour_folder, made
+from nodeagent.infra.clip_folders import hour_at, hour_folder, made, open_folder
 from nodeagent.infra.files import write_atomically
 from nodeagent.infra.pins import StorageFull
 from nodeagent.infra.settings.sections import GIB, PoolSettings
@@ -125,17 +126,46 @@ def prepare(pool: PoolSettings, camera_id: str, start_ns: int, stream: StreamNam
         raise StorageMissing(f"{pool.path}: no marker {MARKER}")
     if marker.retired:
         raise DiskRetired(f"{pool.path}: retired")
+    folder = hour_folder(pool.path, camera_id, start_ns, stream)
     try:
         room = free_bytes(pool.path) - round(pool.reserve_gb * GIB)
         if room <= 0:
             raise StorageFull(f"{pool.path}: {-room / GIB:.2f} GiB below its reserve")
-        folder = made(hour_folder(pool.path, camera_id, start_ns, stream))
+        with opened_disk(pool.path) as root:
+            _made(root, folder.relative_to(pool.path))
     except OSError as exc:
         raise StorageFull(f"{pool.path}: {exc.strerror}") from exc
     # Making a folder that exists does not show that the disk has gone read-only.
     if not os.access(folder, os.W_OK):
         raise StorageFull(f"{pool.path}: cannot be written")
     return folder
+
+
+def _made(root: int, folder: Path) -> None:
+    try:
+        made(root, folder)
+    except FileNotFoundError:
+        # The keeper has just removed an empty folder above it.
+        made(root, folder)
+
+
+@contextmanager
+def opened_disk(path: Path) -> Iterator[int]:
+    """Descriptor of a disk's folder, looked at for its marker: what is made below it is on that disk or nowhere.
+
+    Raises:
+        StorageMissing: the disk has no marker.
+        OSError: it does not answer.
+    """
+    root = open_folder(path)
+    try:
+        try:
+            os.stat(MARKER, dir_fd=root)
+        except FileNotFoundError:
+            raise StorageMissing(f"{path}: no marker {MARKER}") from None
+        yield root
+    finally:
+        os.close(root)
 
 
 def free_bytes(path: Path) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from nodeagent.contract.errors import StorageUnavailable
-from nodeagent.infra.clip_folders import StoredClip, clips_in, folders_in
+from nodeagent.infra.clip_folders import StoredClip, clips_in, folders_in, made, open_folder
 from nodeagent.infra.files import sync_file
 
 #: Folder of pins within a disk.
@@ -50,20 +50,18 @@ def _linked(disk: Path, clips: Iterable[StoredClip], folder: str) -> list[Stored
     All is named from the open disk: when it is unmounted meanwhile nothing is made in its mount point.
     """
     kept = []
-    root = os.open(disk, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    root = open_folder(disk)
     try:
         for stored in clips:
             source = str(stored.path.relative_to(disk))
             with contextlib.suppress(FileNotFoundError):
                 os.stat(source, dir_fd=root)
-                for made in (PINS_FOLDER, folder):
-                    with contextlib.suppress(FileExistsError):
-                        os.mkdir(made, dir_fd=root)
+                made(root, Path(folder))
                 with contextlib.suppress(FileExistsError):
                     os.link(source, f"{folder}/{stored.path.name}", src_dir_fd=root, dst_dir_fd=root)
                 kept.append(stored)
         if kept:
-            synced = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
+            synced = open_folder(Path(folder), root)
             try:
                 sync_file(synced)
             finally:
@@ -113,7 +111,8 @@ def checked(key: str) -> str:
 
 
 def _disk_of(disks: Iterable[Path], path: Path) -> Path:
-    for disk in disks:
-        if path.is_relative_to(disk):
-            return disk
-    raise ValueError(f"{path} is on no disk of the pool")
+    # The longest: a disk may be mounted below another one.
+    found = max((disk for disk in disks if path.is_relative_to(disk)), key=lambda disk: len(disk.parts), default=None)
+    if found is None:
+        raise ValueError(f"{path} is on no disk of the pool")
+    return found

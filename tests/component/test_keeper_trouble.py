@@ -17,12 +17,13 @@ from nodeagent.capture import disk_keeper, shelf
 from nodeagent.capture import keeper as keeping
 from nodeagent.capture.disk_keeper import FULL_LOOK_EVERY, REFUSED_MOST, DiskKeeper
 from nodeagent.capture.keeper import Tidier
-from nodeagent.capture.probes import Probes
+from nodeagent.capture.probes import Probes, probe
 from nodeagent.capture.retention import Limits
 from nodeagent.contract.clip import ClipId, StreamName, clip_file_name, part_file_name
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.report import Kind
 from nodeagent.contract.states import State
+from nodeagent.infra import disks
 from nodeagent.infra.board import Board
 from nodeagent.infra.clip_folders import HOUR_NS, hour_folder
 from nodeagent.infra.clock import SystemClock
@@ -31,7 +32,7 @@ from nodeagent.infra.hours import hour_in, summary_path
 from nodeagent.infra.settings.loader import load_settings
 from nodeagent.infra.settings.sections import GIB, PoolSettings
 from nodeagent.infra.stop import Stop
-from nodeagent.infra.storage import Storage, StorageMissing, init_pool
+from nodeagent.infra.storage import Storage, StorageMissing, free_bytes, init_pool
 from nodeagent.infra.worker import WorkerContext
 from tests.support.disks import Disk, mounted_disk
 from tests.support.eventually import eventually
@@ -193,6 +194,25 @@ def test_a_disk_that_goes_in_the_middle_of_a_look_is_not_written_below(sick: Dis
             sick.unmount()
     for done, _ in enumerate(keeper.clear(LATER), 1):
         assert done < 6
+    assert list(sick.folder.iterdir()) == []
+
+
+def test_a_disk_that_goes_after_it_showed_its_marker_is_not_written_below(
+    sick: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = PoolSettings(path=sick.folder, reserve_gb=0)
+    asked: list[int] = []
+
+    def gone_meanwhile(path: Path) -> int:
+        asked.append(free_bytes(path))
+        sick.unmount()
+        return asked[-1]
+
+    monkeypatch.setattr(disks, "free_bytes", gone_meanwhile)
+    with pytest.raises(StorageMissing):
+        disks.prepare(pool, "cam", START, "record")
+    with pytest.raises(StorageMissing):
+        probe(sick.folder, SystemClock())
     assert list(sick.folder.iterdir()) == []
 
 

@@ -287,6 +287,15 @@ def test_pinned_clips_survive_retention_and_unpin_lets_them_go(tmp_path: Path) -
     assert storage.pinned("a1b2") == []
 
 
+def test_a_pin_stays_on_its_disk_also_below_another_one(tmp_path: Path) -> None:
+    with mounted_tmpfs(tmp_path / "outer" / "disk") as disk:
+        outer, inner = a_pool(tmp_path / "outer"), a_pool(disk)
+        add_clip(Storage([inner]), LATE)
+        storage = Storage([outer, inner])
+        (kept,) = storage.pin(storage.clips("cam", LATE, LATE + LENGTH), "a1b2")
+        assert kept.path.is_relative_to(disk)
+
+
 def test_a_pin_makes_nothing_where_its_disk_was(tmp_path: Path) -> None:
     with mounted_tmpfs(tmp_path / "disk") as disk:
         storage = Storage([a_pool(disk)])
