@@ -2,7 +2,7 @@
 
 A disk that refused or stalled is set aside for all captures of the node (`infra.disk_notes`) until the keeper finds
 that it works again: the others are asked before it.  No call here waits for a disk
-longer than `PLACE_PATIENCE_S`, and none at all for one whose thread is known to hang.
+longer than a stall lasts, and none at all for one whose thread is known to hang.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodeagent.capture.disk_writer import DiskStalled, Hand, Hands
+from nodeagent.capture.disk_writer import STALL_S, DiskStalled, Hand, Hands
 from nodeagent.contract.clip import ClipId, StreamName
 from nodeagent.contract.errors import StorageUnavailable
 from nodeagent.infra.clock import Clock
@@ -22,7 +22,8 @@ from nodeagent.infra.storage import Storage, StorageMissing, none_takes
 
 log = logging.getLogger(__name__)
 
-#: A disk is given so long to show its marker and make a folder, seconds; then the next one is asked.
+#: A disk is given so long to show its marker and make a folder, seconds; then the next one is asked.  The last one gets
+#: as long as a stall lasts: to give up on it loses a GOP.
 PLACE_PATIENCE_S = 1.0
 #: A disk that refused or stalled is the last to be tried here for this long, seconds, also when no note can be left.
 ASIDE_S = 30.0
@@ -61,11 +62,12 @@ class Places:
         asked = [pool for pool in self._in_order(clip) if pool.path not in without]
         for pool in asked:
             hand = self._hands.of(pool.path)
+            patience_s = STALL_S if pool is asked[-1] else PLACE_PATIENCE_S
             try:
                 if hand.stalls:
                     raise DiskStalled(f"no answer for {hand.waits_s:.0f} s")
                 making = hand.ask(lambda pool=pool: prepare(pool, clip.camera_id, clip.start_ns, stream))  # type: ignore[misc]
-                return Place(hand, making.result(PLACE_PATIENCE_S))
+                return Place(hand, making.result(patience_s))
             except DiskStalled as exc:
                 self.set_aside(pool.path, str(exc))
                 why.append(f"{pool.path}: {exc}")
