@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from nodeagent.capture.hour_folders import UNCOUNTED, Use, clip_starts
+from nodeagent.capture.hour_folders import Use, clip_starts
 from nodeagent.capture.retention import Held
 from nodeagent.infra.clip_folders import hour_of
 
@@ -51,13 +51,12 @@ class Shelf:
             self._came(hour_of(folder))
         folders[folder] = use
 
-    def take(self, folder: Path) -> Use:
-        """The folder leaves; returns what was known of it."""
+    def take(self, folder: Path) -> None:
+        """The folder leaves."""
         folders = self._hours.get(hour_of(folder), {})
-        use = folders.pop(folder, UNCOUNTED)
+        folders.pop(folder, None)
         if not folders:
             self._hours.pop(hour_of(folder), None)
-        return use
 
     def again(self) -> None:
         """Look anew at what could not be deleted."""

@@ -41,11 +41,6 @@ class Hour:
     epoch: int
     spans: tuple[Span, ...]
 
-    @property
-    def recorded_ns(self) -> int:
-        """Time recorded; what two clips hold counts once."""
-        return sum(span.duration_ns for span in self.spans)
-
 
 def hour_in(folder: Path) -> Hour:
     """What a folder holds: from its summary, or listed when that is missing or too old."""
@@ -98,7 +93,6 @@ def write_summary(folder: Path, hour: Hour, size: int, info: os.stat_result) -> 
         "bytes": size,
         "parts": hour.parts,
         "epoch": hour.epoch,
-        "recorded_ns": hour.recorded_ns,
         "spans": hour.spans,
     }
     try:

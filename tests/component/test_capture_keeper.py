@@ -92,7 +92,6 @@ def test_a_closed_hour_is_counted_once_and_again_when_its_folder_changed(tmp_pat
         "bytes": 100,
         "parts": 0,
         "epoch": 1,
-        "recorded_ns": LENGTH,
         "spans": [[START, START + LENGTH]],
     }
     assert json.loads(summary.read_bytes()) == saved
@@ -371,6 +370,20 @@ def test_another_class_holds_for_the_clips_that_are_there(tmp_path: Path) -> Non
     keeper.follow(disk.pool, lambda camera_id, _stream: of.get(camera_id, Limits()))
     assert len(look(keeper, LATER)) == 3
     assert keeper.used == (0, 0)
+
+
+def test_a_lower_quota_holds_at_the_next_look_without_a_count(tmp_path: Path) -> None:
+    disk = Disk(tmp_path / "p", clips_kept=4)
+    for n in range(4):
+        disk.add(START + n * HOUR_NS)
+    beats: list[int] = []
+    keeper = DiskKeeper(disk.pool, beat=lambda: beats.append(1))
+    assert look(keeper, LATER) == []
+    keeper.follow(disk.pool.model_copy(update={"quota_gb": 150 / GIB}), keeper._limits_of)
+    beats.clear()
+    assert [held.start_ns for held in look(keeper, LATER)] == [START, START + HOUR_NS, START + 2 * HOUR_NS]
+    # Each of the three folders is read once, and each clip deleted once.
+    assert len(beats) == 6
 
 
 def test_the_worker_follows_the_class_of_a_wanted_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
