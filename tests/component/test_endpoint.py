@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import av
@@ -16,6 +18,7 @@ import pytest
 
 from nodeagent.capture.endpoint.certificate import certificate_faults
 from nodeagent.capture.endpoint.moments import iso
+from nodeagent.capture.endpoint.recordings import Recordings
 from nodeagent.capture.endpoint.server import PULSE_S
 from nodeagent.contract.clip import ClipId, part_file_name
 from nodeagent.contract.states import State
@@ -232,6 +235,25 @@ def test_a_clip_that_retention_takes_is_sent_to_its_end(served: Serving, http: h
     assert http.get(address(stored)).status_code == 404
 
 
+def test_a_disk_that_fails_while_a_clip_is_sent_ends_the_transfer_and_is_told_in_its_line(
+    served: Serving,
+    http: httpx.Client,
+    clip: StoredClip,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken(_fd: int, _size: int, _at: int) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("nodeagent.capture.endpoint.transfer.os.pread", broken)
+    with pytest.raises(httpx.RemoteProtocolError):
+        http.get(address(clip))
+    eventually(lambda: "(the disk does not answer: Input/output error)" in caplog.text)
+    assert "Traceback" not in caplog.text
+    assert http.get("/health").status_code == 200
+
+
 def test_a_file_that_is_no_clip_is_told_and_ends_nothing(served: Serving, http: httpx.Client, video: Path) -> None:
     (stored,) = cut_clips(served.storage, video, [T + 10800 * S])
     stored.path.write_bytes(b"\0\0\0\x10moov" + b"x" * 50)
@@ -294,6 +316,28 @@ def test_of_many_silent_connections_those_that_wait_longest_make_room(
             assert oldest.recv(1) == b""
             with pytest.raises(TimeoutError):
                 newest.recv(1)
+
+
+def test_health_is_told_while_everybody_waits_for_a_disk(
+    served: Serving, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, waiting = threading.Event(), list[int]()
+
+    def hangs(_self: Recordings) -> dict[str, bool]:
+        waiting.append(1)
+        answers.wait()
+        return {}
+
+    monkeypatch.setattr(Recordings, "cameras", hangs)
+    assert served.settings.endpoint is not None
+    get = f"GET /api/v1/cameras HTTP/1.1\r\nHost: n\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+    with ExitStack() as stack:
+        stack.callback(answers.set)
+        for _ in range(60):
+            slow = stack.enter_context(socket.create_connection(served.settings.endpoint.address))
+            slow.sendall(get.encode())
+        eventually(lambda: len(waiting) >= 40)
+        assert http.get("/health", timeout=10).status_code == 200
 
 
 def open_files() -> int:

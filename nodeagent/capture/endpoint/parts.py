@@ -44,12 +44,14 @@ class Parts:
     clock: Clock
 
 
-def _parts(request: Request) -> Parts:
+# What FastAPI calls before a route is `async`, as it asks no disk: else it would wait for one of the few threads, and
+# all of them may hang in a disk.
+async def _parts(request: Request) -> Parts:
     parts: Parts = request.app.state.parts
     return parts
 
 
-def _caller(request: Request) -> str:
+async def _caller(request: Request) -> str:
     """Name of the token that asks.
 
     Raises:
@@ -57,9 +59,13 @@ def _caller(request: Request) -> str:
     """
     caller: str | None = request.scope[CALLER]
     if caller is None:
-        headers = {"WWW-Authenticate": "Bearer"}
-        raise Problem(HTTPStatus.UNAUTHORIZED, "expected the header `Authorization: Bearer TOKEN`", headers=headers)
+        raise _stranger()
     return caller
+
+
+def _stranger() -> Problem:
+    headers = {"WWW-Authenticate": "Bearer"}
+    return Problem(HTTPStatus.UNAUTHORIZED, "expected the header `Authorization: Bearer TOKEN`", headers=headers)
 
 
 PartsHere = Annotated[Parts, Depends(_parts)]
@@ -73,7 +79,7 @@ ToQuery = Annotated[Moment | None, Query(alias="to")]
 StreamQuery = Annotated[StreamName, Query()]
 
 
-def _ticket(
+async def _ticket(
     key: Annotated[ModelName | None, Query()] = None,
     expires: Annotated[int | None, Query(ge=0, lt=2**33)] = None,
     signature: Annotated[str | None, Query()] = None,
@@ -100,7 +106,7 @@ def span_of(from_ns: int | None, to_ns: int | None) -> Span:
     return Span(from_ns, to_ns)
 
 
-def _span(from_ns: FromQuery = None, to_ns: ToQuery = None) -> Span:
+async def _span(from_ns: FromQuery = None, to_ns: ToQuery = None) -> Span:
     return span_of(from_ns, to_ns)
 
 
@@ -116,8 +122,7 @@ def admit(request: Request, parts: Parts, ticket: Ticket | None, scope: Scope | 
     if request.scope[CALLER] is not None:
         return
     if ticket is None or scope is None:
-        _caller(request)
-        return
+        raise _stranger()
     why = parts.doorkeeper.admits(ticket, scope, parts.clock.wall_ns())
     if why:
         raise Problem(HTTPStatus.FORBIDDEN, why)

@@ -46,7 +46,7 @@ PAGE_MOST, PAGE = 5000, 1000
 LINK_LEAST_S, LINK_S, LINK_MOST_S = 30, 3600, 86_400
 
 
-def _private(response: Response) -> None:
+async def _private(response: Response) -> None:
     """Nobody on the way keeps what a token showed."""
     response.headers.update(PRIVATE)
 

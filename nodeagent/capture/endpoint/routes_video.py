@@ -101,7 +101,7 @@ class Asked:
     within: Scope | None
 
 
-def _asked(
+async def _asked(
     request: Request,
     parts: PartsHere,
     camera_id: CameraPath,

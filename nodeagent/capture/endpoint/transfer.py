@@ -89,7 +89,10 @@ class ClipResponse(Response):
         while at < self._part.end and not gone.is_set():
             size = min(CHUNK, self._part.end - at)
             await self._transfers.pace(size)
-            data = await to_thread.run_sync(os.pread, self._fd, size, at)
+            try:
+                data = await to_thread.run_sync(os.pread, self._fd, size, at)
+            except OSError as exc:
+                raise ConnectionAbortedError(f"the disk does not answer: {exc.strerror}") from None
             if not data:
                 raise ConnectionAbortedError("the file is shorter than it was")
             body = patched(data, at, self._stamps)
