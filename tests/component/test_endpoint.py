@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import av
 import httpx
@@ -224,6 +225,37 @@ def test_a_playlist_without_an_end_grows(served: Serving, http: httpx.Client, vi
         after = player.get(path).text
     assert "EVENT" in before and "ENDLIST" not in before
     assert after.startswith(before) and after.count(".m4s") == 2
+
+
+def test_playlists_are_bounded_and_take_no_place_of_a_clip(
+    tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on, waiting, found = threading.Event(), threading.Event(), Recordings.clips
+
+    def slow(self: Recordings, *asked: Any) -> Iterator[StoredClip]:
+        waiting.set()
+        goes_on.wait()
+        return found(self, *asked)
+
+    monkeypatch.setattr(Recordings, "clips", slow)
+    with serving(tmp_path, settings_in(tmp_path, free_port(), transfers=1)) as node, node.client() as client:
+        (stored,) = cut_clips(node.storage, video, [T])
+        texts: list[str] = []
+
+        def ask() -> None:
+            with node.client() as other:
+                texts.append(other.get("/cameras/gate/playlist.m3u8", params=RANGE, timeout=60).text)
+
+        first = threading.Thread(target=ask)
+        first.start()
+        assert waiting.wait(20)
+        assert client.get("/cameras/gate/playlist.m3u8", params=RANGE).status_code == 429
+        assert client.get(address(stored)).status_code == 200
+        goes_on.set()
+        first.join(20)
+        assert texts[0].count(".m4s") == 1
+        assert client.get("/cameras/nobody/playlist.m3u8", params=RANGE).status_code == 404
+        assert client.get("/cameras/gate/playlist.m3u8", params=RANGE).status_code == 200
 
 
 def test_a_clip_that_retention_takes_is_sent_to_its_end(served: Serving, http: httpx.Client, video: Path) -> None:

@@ -28,6 +28,7 @@ def make_parts(settings: Settings, endpoint: EndpointSettings, wanted: WantedFil
         recordings=Recordings(follow_storage(settings), settings.node.state_dir, wanted),
         doorkeeper=Doorkeeper(endpoint.tokens),
         transfers=Transfers(endpoint.transfers, endpoint.mbytes_per_s * 1e6, clock),
+        playlists=Transfers(endpoint.transfers, endpoint.mbytes_per_s * 1e6, clock),
         growing=Growing(),
         clock=clock,
     )

@@ -33,6 +33,8 @@ class Parts:
     Attributes:
         node_id: this node.
         clip_s: length that clips aim at, seconds.
+        transfers: of clips.
+        playlists: of playlists: one of a day has megabytes, and so many are in memory at most.
     """
 
     node_id: str
@@ -40,6 +42,7 @@ class Parts:
     recordings: Recordings
     doorkeeper: Doorkeeper
     transfers: Transfers
+    playlists: Transfers
     growing: Growing
     clock: Clock
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -33,7 +34,7 @@ from nodeagent.capture.endpoint.parts import (
 from nodeagent.capture.endpoint.problems import Problem, bad_request
 from nodeagent.capture.endpoint.recordings import OpenClip
 from nodeagent.capture.endpoint.routes_lists import LINK_LEAST_S, LINK_MOST_S, LINK_S, PREFIX
-from nodeagent.capture.endpoint.transfer import ClipResponse, Stamps
+from nodeagent.capture.endpoint.transfer import PacedResponse, Stamps, Transfers
 from nodeagent.contract.clip import ClipId, StreamName
 from nodeagent.contract.errors import BadMedia
 from nodeagent.contract.ids import NS_PER_S
@@ -54,7 +55,7 @@ router = APIRouter(prefix=PREFIX)
 
 
 @router.get("/cameras/{camera_id}/playlist.m3u8")
-def playlist(
+async def playlist(
     request: Request,
     parts: PartsHere,
     camera_id: CameraPath,
@@ -73,17 +74,35 @@ def playlist(
     end_ns = now_ns if scope.to_ns is None else scope.to_ns
     if end_ns - scope.from_ns > PLAYLIST_MOST_NS or (scope.to_ns is not None and end_ns <= scope.from_ns):
         raise bad_request("to", "expected a time after `from`, at most 24 h; left out: now, at most 24 h after `from`")
-    camera_here(parts, camera_id)
     if (caller := request.scope[CALLER]) is not None:
         ticket = parts.doorkeeper.ticket(caller, scope, now_ns // NS_PER_S + valid_s)
     if ticket is None:
         raise Problem(HTTPStatus.UNAUTHORIZED, "expected a token or a link")
+    return await _sent(parts.playlists, partial(_playlist, parts, scope, query_of(scope, ticket), now_ns))
+
+
+def _playlist(parts: Parts, scope: Scope, query: str, now_ns: int) -> Response:
+    """The playlist, in a file in memory.
+
+    Raises:
+        Problem: the camera is not known.
+    """
+    camera_here(parts, scope.camera_id)
+    end_ns = now_ns if scope.to_ns is None else scope.to_ns
     # What ends in the future grows until then.
     ended = scope.to_ns is not None and scope.to_ns <= now_ns
-    clips_after = partial(parts.recordings.clips, camera_id, scope.from_ns, end_ns, stream)
+    clips_after = partial(parts.recordings.clips, scope.camera_id, scope.from_ns, end_ns, scope.stream)
     rows = parts.growing.rows(scope, clips_after, ended=ended)
-    text = hls.playlist(rows, query_of(scope, ticket), parts.clip_s, ended=ended)
-    return Response(text, media_type=hls.MEDIA_TYPE, headers=PRIVATE)
+    text = hls.playlist(rows, query, parts.clip_s, ended=ended).encode()
+    fd = os.memfd_create("playlist")
+    try:
+        with os.fdopen(fd, "wb", closefd=False) as file:
+            file.write(text)
+        headers = {"Content-Type": hls.MEDIA_TYPE, **PRIVATE}
+        return PacedResponse(fd, Slice(0, len(text)), parts.playlists, HTTPStatus.OK, headers)
+    except BaseException:
+        os.close(fd)
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,32 +143,32 @@ AskedClip = Annotated[Asked, Depends(_asked)]
 @router.api_route(_CLIP + ".init.mp4", methods=_BOTH)
 async def head_of_clip(request: Request, parts: PartsHere, asked: AskedClip) -> Response:
     """The head of a clip, for `EXT-X-MAP`."""
-    return await _sent(request, parts, asked, "init")
+    return await _sent(parts.transfers, partial(_answer, request, parts, asked, "init"))
 
 
 @router.api_route(_CLIP + ".m4s", methods=_BOTH)
 async def fragments_of_clip(request: Request, parts: PartsHere, asked: AskedClip) -> Response:
     """The fragments of a clip, with decode times in UTC: a segment of a playlist."""
-    return await _sent(request, parts, asked, "media")
+    return await _sent(parts.transfers, partial(_answer, request, parts, asked, "media"))
 
 
 @router.api_route(_CLIP + ".mp4", methods=_BOTH)
 async def whole_clip(request: Request, parts: PartsHere, asked: AskedClip) -> Response:
     """A clip, byte for byte as it lies on the disk."""
-    return await _sent(request, parts, asked, "whole")
+    return await _sent(parts.transfers, partial(_answer, request, parts, asked, "whole"))
 
 
-async def _sent(request: Request, parts: Parts, asked: Asked, part: Part) -> Response:
-    """The answer, with a place among the transfers that it gives back at its end."""
-    if not parts.transfers.begin():
+async def _sent(transfers: Transfers, make: Callable[[], Response]) -> Response:
+    """What `make` answers, with a place among the transfers that it gives back at its end."""
+    if not transfers.begin():
         raise too_many(RETRY_S, "all places for transfers are taken")
     try:
-        answer = await to_thread.run_sync(_answer, request, parts, asked, part)
+        answer = await to_thread.run_sync(make)
     except BaseException:
-        parts.transfers.end()
+        transfers.end()
         raise
-    if not isinstance(answer, ClipResponse):
-        parts.transfers.end()
+    if not isinstance(answer, PacedResponse):
+        transfers.end()
     return answer
 
 
@@ -180,7 +199,7 @@ def _answer(request: Request, parts: Parts, asked: Asked, part: Part) -> Respons
             status = HTTPStatus.PARTIAL_CONTENT
             headers["Content-Range"] = f"bytes {found.first}-{found.end - 1}/{size}"
         place = Slice(whole.first + found.first, whole.first + found.end)
-        return ClipResponse(opened.fd, place, parts.transfers, status, headers, stamps)
+        return PacedResponse(opened.fd, place, parts.transfers, status, headers, stamps)
     except BaseException:
         os.close(opened.fd)
         raise

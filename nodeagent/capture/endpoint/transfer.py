@@ -57,7 +57,7 @@ class Transfers:
             await asyncio.sleep(wait_s)
 
 
-class ClipResponse(Response):
+class PacedResponse(Response):
     """Part of an open file.  It owns the descriptor and its place among the transfers, and gives both back."""
 
     def __init__(

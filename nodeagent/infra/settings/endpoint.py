@@ -52,7 +52,7 @@ class EndpointSettings(FrozenStrict):
     tls_key: Path | None = None
     #: Requests of one token, or of one address without one, per second; twice as many at once.
     requests_per_s: Annotated[Number, Field(gt=0, le=10_000)] = 50.0
-    #: Clips that are sent at a time; further ones are told to come back.
+    #: Clips, and as many playlists, that are sent at a time; further ones are told to come back.
     transfers: Annotated[Whole, Field(ge=1, le=1000)] = 16
     #: Bytes sent per second by all transfers together, MB: the rest of the disks and of the network is recording's.
     mbytes_per_s: Annotated[Number, Field(gt=0, le=10_000)] = 50.0
