@@ -261,6 +261,11 @@ class Journal:
             body += more
         return body.partition(b"\n")[0]
 
+    def __del__(self) -> None:
+        file = getattr(self, "_file", -1)
+        if file >= 0:
+            os.close(file)
+
     def close(self) -> None:
         """Sync and let go of the file."""
         with self._lock:

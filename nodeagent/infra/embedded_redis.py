@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-import select
 import shutil
 import signal
 import subprocess
@@ -24,6 +23,7 @@ from redis.retry import Retry
 
 from nodeagent.contract.errors import Unavailable
 from nodeagent.infra.files import write_atomically
+from nodeagent.infra.stop import wait_readable
 
 #: A healthy private server answers within a millisecond; while it writes its file anew on a busy disk, seconds.
 ANSWER_TIMEOUT_S = 2.0
@@ -115,7 +115,7 @@ class EmbeddedRedis:
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
             if os.fsencode(self.socket_path) in command:
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
-                select.select([handle], [], [], STOP_WAIT_S)
+                wait_readable(handle, STOP_WAIT_S)
         except (FileNotFoundError, ProcessLookupError):
             return
         finally:

@@ -10,12 +10,26 @@ import os
 import select
 
 
+def wait_readable(fd: int, timeout_s: float) -> bool:
+    """Sleep until the descriptor can be read, or for `timeout_s`; whether it can.
+
+    Not by `select`, which knows no descriptor above 1023.
+    """
+    asked = select.poll()
+    asked.register(fd, select.POLLIN)
+    return bool(asked.poll(timeout_s * 1000))
+
+
 class Stop:
     """A one-way flag that can be waited for."""
 
     def __init__(self) -> None:
         self._requested = False
         self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def __del__(self) -> None:
+        os.close(self._read_fd)
+        os.close(self._write_fd)
 
     @property
     def requested(self) -> bool:
@@ -31,7 +45,7 @@ class Stop:
     def wait(self, timeout_s: float) -> bool:
         """Sleep until a request or `timeout_s`; return whether one was made."""
         if not self._requested and timeout_s > 0:
-            select.select([self._read_fd], [], [], timeout_s)
+            wait_readable(self._read_fd, timeout_s)
         return self._requested
 
     def fileno(self) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import select
 import subprocess
 import tempfile
 from pathlib import Path
 from types import TracebackType
 
+from nodeagent.infra.stop import wait_readable
 from tests.support.media import annex_b, codec_of
 from tests.support.missing import not_tested
 
@@ -95,7 +95,7 @@ class RtspServer:
             text=True,
         )
         assert self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], _START_S)
+        ready = wait_readable(self._process.stdout.fileno(), _START_S)
         line = self._process.stdout.readline() if ready else ""
         if not line.startswith("ready "):
             self.kill9()
