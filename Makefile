@@ -12,7 +12,7 @@ DEMO := $(VENV)/.stamp-demo
 DEV := $(VENV)/.stamp-dev
 SOURCES := $(shell find nodeagent registry -name '*.py' -o -name '*.toml' -o -name '*.html' 2>/dev/null)
 
-.PHONY: help demo test check check-lint check-types check-docs check-unit check-property format bench dev clean
+.PHONY: help demo test test-fault test-other check check-lint check-types check-docs check-unit check-property format bench dev clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -57,9 +57,21 @@ check-unit:
 check-property:
 	$(PY) -m pytest -q tests/property
 
+# Most of a test's time is waiting for servers and processes that it kills, so two halves run side by side, each with
+# servers of its own.
 test: $(DEV) ## every tier on private real RabbitMQ, Redis, MariaDB and RTSP (ARGS="-k judge")
 	$(PY) tests/install_services.py
+ifeq ($(strip $(ARGS)),)
+	@$(MAKE) --no-print-directory -j2 test-fault test-other
+else
 	$(PY) -m pytest $(ARGS)
+endif
+
+test-fault:
+	$(PY) -m pytest tests/fault
+
+test-other:
+	$(PY) -m pytest --ignore=tests/fault
 
 bench: $(DEV) ## every benchmark; rewrites the tables of docs/performance.md
 	$(PY) -m tests.bench --all --write
