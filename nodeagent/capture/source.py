@@ -43,6 +43,9 @@ QUEUE_PACKETS = 768
 KEYLESS_MOST_S = 300.0
 #: The first packets are held until the buffer of the opening is empty, at most so many: the longest segment of HLS.
 HELD_PACKETS = 600
+#: First packets without a stamp that are held until one has a stamp: FFmpeg learns an RTSP stream's clock from its
+#: second packet on.
+UNSTAMPED_HELD = 8
 #: Packets of sound that wait for their picture, at most: the sound of the longest segment of HLS.
 HEARD_PACKETS = 1000
 #: Sound that comes sooner than its picture waits for it, up to so much, ns.
@@ -332,11 +335,13 @@ def settled(timed: Iterator[tuple[Arrived, bool]], held_most: int = HELD_PACKETS
     """Correct the arrival times of the packets that opening had buffered.
 
     They came all at once; the least difference between arrival and time stamp says when each of them was really sent.
+    What has no stamp yet is held until one has, which says where it stands.
     """
     held: list[Arrived] = []
     for arrived, buffered in timed:
         held.append(arrived)
-        if not buffered or len(held) >= held_most:
+        known = arrived.stamp_ns is not None or len(held) >= UNSTAMPED_HELD
+        if (not buffered and known) or len(held) >= held_most:
             break
     yield from _spread(held)
     yield from (arrived for arrived, _ in timed)

@@ -36,8 +36,10 @@ class Run:
 def start(cwd: Path, *options: str) -> subprocess.Popen[str]:
     """Start a demo in `cwd`, in a session of its own, as a terminal would."""
     environment = {**os.environ, "COLUMNS": "200", "HOME": str(cwd), "TMPDIR": str(cwd)}
+    # As in a terminal: whoever runs the tests in the background has SIGINT ignored, and would hand that on.
+    heed = "import signal, runpy; signal.signal(signal.SIGINT, signal.default_int_handler); "
     return subprocess.Popen(
-        [sys.executable, "-m", "nodeagent", "demo", *options],
+        [sys.executable, "-c", heed + "runpy.run_module('nodeagent', run_name='__main__')", "demo", *options],
         cwd=cwd,
         env=environment,
         stdin=subprocess.DEVNULL,
