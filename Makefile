@@ -12,7 +12,7 @@ DEMO := $(VENV)/.stamp-demo
 DEV := $(VENV)/.stamp-dev
 SOURCES := $(shell find nodeagent registry -name '*.py' -o -name '*.toml' -o -name '*.html' 2>/dev/null)
 
-.PHONY: help demo test test-fault test-other check check-lint check-types check-docs check-unit check-property format bench dev clean
+.PHONY: help demo test test-servers test-other check check-lint check-types check-docs check-unit check-property format bench dev clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -62,16 +62,19 @@ check-property:
 test: $(DEV) ## every tier on private real RabbitMQ, Redis, MariaDB and RTSP (ARGS="-k judge")
 	$(PY) tests/install_services.py
 ifeq ($(strip $(ARGS)),)
-	@$(MAKE) --no-print-directory -j2 test-fault test-other
+	@$(MAKE) --no-print-directory -j2 test-servers test-other
 else
 	$(PY) -m pytest $(ARGS)
 endif
 
-test-fault:
-	$(PY) -m pytest tests/fault
+# What kills and starts servers most; `tests/unit` and the others are cheap or need their cores.
+SERVERS := tests/fault tests/contract tests/integration
+
+test-servers:
+	$(PY) -m pytest $(SERVERS)
 
 test-other:
-	$(PY) -m pytest --ignore=tests/fault
+	$(PY) -m pytest $(SERVERS:%=--ignore=%)
 
 bench: $(DEV) ## every benchmark; rewrites the tables of docs/performance.md
 	$(PY) -m tests.bench --all --write
