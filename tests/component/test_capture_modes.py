@@ -10,6 +10,8 @@ import pytest
 
 from nodeagent.capture.decoder import Decoder
 from nodeagent.capture.recovery import LeftPart, salvage
+from nodeagent.capture.segmenter import Segmenter
+from nodeagent.contract.ids import NS_PER_S
 from nodeagent.infra.video import clip_samples
 from nodeagent.ring.reader import RingReader
 from tests.support.capturing import CAMERA, Bench
@@ -47,6 +49,8 @@ def test_key_frames_that_come_faster_than_samples_are_wanted_are_thinned_out(tmp
 
 def test_a_repaired_clip_has_the_key_frames_that_were_taken_live(tmp_path: Path) -> None:
     bench = Bench(tmp_path, sample_mode="keyframes")
+    # One clip, wherever the grid of UTC lies.
+    bench.recorder._segmenter = Segmenter(3600 * NS_PER_S)
     bench.record(make_video(tmp_path / "a.mp4", seconds=4), close=False)
     ((clip, part),) = bench.storage.parts(CAMERA)
     live = bench.samples.end_clip().sample_ns

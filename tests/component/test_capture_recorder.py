@@ -196,7 +196,7 @@ def test_repairing_twice_gives_the_same(tmp_path: Path) -> None:
     before = path.read_bytes()
     left = LeftPart(part, clip, "record", announced=True)
     assert salvage(left, bench.plan, bench.closer, 5)
-    (first,) = bench.tasks()
+    first = bench.tasks()[-1]
     stored = bench.storage.find(clip)
     assert stored is not None
     # As if killed between the journal's record and the rename, with the record lost by a power cut.
