@@ -235,25 +235,19 @@ def test_a_full_disk_is_a_state_and_a_gap_and_recording_goes_on_when_there_is_ro
         bench = Bench(tmp_path)
         bench.use_pools(a_disk(disk))
         video = make_video(tmp_path / "a.mp4", fps=25, gop=25, seconds=20, bit_rate=1_500_000)
-        bench.record(video, close=False)
+        # A camera is no faster than its disk: the file is, and would end clips before the first refusal is seen.
+        bench.record(video, close=False, before=dict.fromkeys(range(0, 500, 5), bench.settle))
         assert bench.recorder.problem is not None
         assert bench.recorder.problem[0] is State.STORAGE_FULL
         # Tried anew at each key frame, and told once.
-        # A part that was given up may leave room for one more start.
-        told = events(caplog, "not_recorded")
-        assert told - events(caplog, "recording_again") == 1
-        assert told <= 3
+        assert (events(caplog, "not_recorded"), events(caplog, "recording_again")) == (1, 0)
         reasons = [gap.reason for gap in read_gaps(bench.state_dir, CAMERA, 0, 2**62)]
-        assert reasons.count(GapReason.STORAGE_FULL) <= told
+        assert reasons.count(GapReason.STORAGE_FULL) <= 1
         made = bench.clips()
         assert made
         # Space comes back (retention): the next session records again, and the hole is in the ledger.
         made[0].path.unlink()
-        small = make_video(tmp_path / "b.mp4", seconds=2)
-        for _ in range(3):
-            bench.record(small)
-            if bench.recorder.problem is None:
-                break
+        bench.record(make_video(tmp_path / "b.mp4", seconds=2))
         assert bench.recorder.problem is None
         assert GapReason.STORAGE_FULL in {gap.reason for gap in read_gaps(bench.state_dir, CAMERA, 0, 2**62)}
         for clip in bench.clips():
