@@ -84,7 +84,8 @@ class BoxFinder:
         # Scores are at most 1, so nothing under the threshold here can rise above it below.
         chosen = np.flatnonzero(output[:, 4] >= self._output.score_threshold)
         labels = output[chosen, 5:].argmax(axis=1)
-        best = output[chosen, 4] * output[chosen, 5 + labels]
+        with np.errstate(over="ignore", invalid="ignore"):
+            best = output[chosen, 4] * output[chosen, 5 + labels]
         kept = _best(np.flatnonzero(best >= self._output.score_threshold), best)
         chosen = chosen[kept]
         stride = self._stride[chosen, None]

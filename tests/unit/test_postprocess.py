@@ -87,6 +87,9 @@ def test_numbers_that_are_none_never_become_boxes() -> None:
     assert len(BoxFinder(described("yolov8"))(raw, WHOLE, 0)) == 1
     raw = np.zeros((1, 84, 7), np.float32)
     raw[0, 0] = (0, 0, 1e9, 1e9, 1, 1, 0)
+    # Objectness and score whose product is no number of their type any more.
+    raw[0, 1] = (0, 0, 0, 0, 1e30, 1e30, 0)
+    raw[0, 2] = (0, 0, 0, 0, np.inf, 0, 0)
     assert len(BoxFinder(described("yolox"))(raw, WHOLE, 0)) == 0
 
 
