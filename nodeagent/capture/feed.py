@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 from collections import Counter
-from dataclasses import replace
 
 from nodeagent.capture.link import Link, Phase
 from nodeagent.capture.recorder import Recorder
@@ -23,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: Opening has time-outs of its own, but looking up a name has none; then its thread is left behind, seconds.
 OPEN_PATIENCE_S = 30.0
+#: Sessions that were given up and still hang in a read; no other is opened while there are so many.
+LEFT_MOST = 8
 #: Packets that are taken in one go before the loop looks at anything else.
 TAKEN_AT_ONCE = 50
 
@@ -60,6 +61,7 @@ class Feed:
         self._clock = clock
         self._link = Link(settings.reconnect_min_s, settings.reconnect_max_s, random.random)
         self._session: Session | None = None
+        self._left: list[Session] = []
         self._last_packet_s = 0.0
         self.recorder = recorder
         self.counts: Counter[str] = Counter()
@@ -107,6 +109,9 @@ class Feed:
         now_s = self._clock.monotonic_s()
         if not self._link.due(now_s):
             return
+        self._left = [session for session in self._left if session.reads]
+        if len(self._left) >= LEFT_MOST:
+            return
         self._link.open()
         self._session = Session(
             self._spec, self._settings.stall_timeout_s, self._clock, camera_times=self._sender is not None
@@ -132,7 +137,8 @@ class Feed:
     def _by_sender(self, arrived: Arrived) -> Arrived:
         if self._sender is None or arrived.camera_ns is None:
             return arrived
-        return replace(arrived, arrival_ns=self._sender.arrival_ns(arrived.camera_ns, arrived.arrival_ns))
+        arrival_ns = self._sender.arrival_ns(arrived.camera_ns, arrived.arrival_ns)
+        return Arrived(arrived.packet, arrival_ns, arrived.stamp_ns, arrived.camera_ns)
 
     def _watch_for_stall(self) -> None:
         if self._session is None:
@@ -157,6 +163,7 @@ class Feed:
         self.recorder.end_session(GapReason(state.value), detail)
         if self._session is not None:
             self._session.close()
+            self._left.append(self._session)
             self._session = None
 
     def _say(self, level: int, event: str, text: str) -> None:

@@ -40,16 +40,19 @@ class Kind:
         protocols: all that may be opened, also by what the source sends.
         formats: in which the source may send; empty: any.
         options: further options of FFmpeg.
+        patience: FFmpeg's option for how long a read of its socket may take.  Where it is empty PyAV watches the time,
+            in Python and at each read; of protocols that read a few bytes at a time that is a third of what they cost.
     """
 
     protocols: str
     formats: str = ""
     options: tuple[tuple[str, str], ...] = ()
+    patience: str = ""
 
 
-_RTSP = Kind("rtsp,rtp,srtp,udp,tcp,tls", "rtsp")
+_RTSP = Kind("rtsp,rtp,srtp,udp,tcp,tls", "rtsp", patience="timeout")
 # FFmpeg waits so long, in microseconds, for the sound of a camera that has none; its default is five seconds.
-_RTMP = Kind("rtmp,rtmps,tcp,tls", "flv", (("rtmp_live", "live"), ("analyzeduration", "2000000")))
+_RTMP = Kind("rtmp,rtmps,tcp,tls", "flv", (("rtmp_live", "live"), ("analyzeduration", "2000000")), "rw_timeout")
 _HTTP = Kind(
     "http,https,httpproxy,tcp,tls,crypto",
     # `crypto` and the formats of sound are for segments of HLS.  No format without time stamps but MJPEG's.
@@ -148,8 +151,8 @@ class Source:
         return long and (form == _HLS or (form.startswith(("mov", "matroska")) and self.container.size > 0))
 
 
-def options_of(spec: StreamSpec) -> dict[str, str]:
-    """Options of FFmpeg for a source."""
+def options_of(spec: StreamSpec, patience_s: float) -> dict[str, str]:
+    """Options of FFmpeg for a source; `patience_s` is how long a read of its socket may take."""
     kind = KINDS[spec.scheme]
     options = {"protocol_whitelist": kind.protocols} | dict(kind.options)
     if kind.formats:
@@ -157,6 +160,8 @@ def options_of(spec: StreamSpec) -> dict[str, str]:
         options |= {"format_whitelist": kind.formats, "fpsprobesize": "0"}
     if kind is _RTSP:
         options["rtsp_transport"] = spec.transport
+    if kind.patience:
+        options[kind.patience] = str(round(patience_s * 1e6))
     return options
 
 
@@ -166,7 +171,11 @@ def open_source(spec: StreamSpec, stall_timeout_s: float) -> Source:
     Raises:
         av.FFmpegError, OSError, ValueError: `cause_of` tells what they mean.
     """
-    url, options = spec.url.get_secret_value(), options_of(spec)
+    # Whoever waits for packets notices a stall by himself, so no read need be cut short when one begins; and an NVR may
+    # need longer for its answer.
+    url, options = spec.url.get_secret_value(), options_of(spec, max(stall_timeout_s, OPEN_TIMEOUT_S))
+    if KINDS[spec.scheme].patience:
+        return Source(av.open(url, options=options, timeout=(OPEN_TIMEOUT_S, None)), stall_timeout_s)
     if spec.is_file:
         # With its scheme, so that no name of a file reads as another protocol.
         return Source(av.open(f"file:{file_path(url)}", options=options), stall_timeout_s)

@@ -10,16 +10,17 @@ session that ended; a session that it abandons (the thread hangs in a read) is c
 from __future__ import annotations
 
 import logging
-import struct
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any, cast
 
 import av
 
+from nodeagent.capture.camera_times import CameraTimes
 from nodeagent.capture.handover import Handover
 from nodeagent.capture.opening import NO_UDP, Source, cause_of, open_source, pick_video
 from nodeagent.capture.pacer import Pacer
@@ -28,7 +29,7 @@ from nodeagent.capture.sound import Heard
 from nodeagent.capture.stamps import STILL_NS
 from nodeagent.contract.camera import StreamSpec
 from nodeagent.contract.errors import BadMedia
-from nodeagent.contract.ids import NS_PER_MS, NS_PER_S, NS_PER_US
+from nodeagent.contract.ids import NS_PER_MS, NS_PER_S
 from nodeagent.contract.states import State
 from nodeagent.infra.clock import Clock
 from nodeagent.infra.video import ns_of
@@ -54,7 +55,6 @@ SOUND_AHEAD_NS = NS_PER_S
 PACE_SLACK_NS = NS_PER_S
 #: Spacing of frames of a stream that does not tell it, ns: that of 25 frames/s.
 UNKNOWN_LENGTH_NS = 40 * NS_PER_MS
-_PRODUCER_TIME = struct.Struct("=q")
 #: How long a wait may last before the thread looks whether it was abandoned, seconds.
 _LOOK_S = 0.25
 
@@ -95,19 +95,10 @@ class Ended:
 Event = Opened | Arrived | Heard | Ended
 
 
-def time_of(packet: av.Packet[av.VideoStream] | av.Packet[av.AudioStream]) -> int | None:
+def time_of(packet: av.Packet[av.VideoStream] | av.Packet[av.AudioStream], time_base: Fraction) -> int | None:
     """The packet's presentation time by the stream's own clock, ns; by its decoding time when it has none."""
     stamp = packet.pts if packet.pts is not None else packet.dts
-    return None if stamp is None else ns_of(stamp, packet.time_base)
-
-
-def camera_time_of(packet: av.Packet[av.VideoStream]) -> int | None:
-    """When the picture was taken by the camera's clock, UTC ns; None before its first sender report, or without any."""
-    if not packet.has_sidedata("prft"):
-        return None
-    # FFmpeg's AVProducerReferenceTime: the wall clock in microseconds, then flags.
-    (wall_us,) = _PRODUCER_TIME.unpack_from(packet.get_sidedata("prft"))
-    return int(wall_us) * NS_PER_US if wall_us > 0 else None
+    return None if stamp is None else ns_of(stamp, time_base)
 
 
 def demuxed(
@@ -172,6 +163,11 @@ class Session:
     def start(self) -> None:
         """Begin to open the source."""
         self._thread.start()
+
+    @property
+    def reads(self) -> bool:
+        """Whether its thread runs, though it may have been closed."""
+        return self._thread.is_alive()
 
     def get(self, timeout_s: float) -> Event | None:
         """The next event; None after `timeout_s`."""
@@ -251,7 +247,7 @@ class Session:
         until_ns = arrived.stamp_ns
         while self._heard:
             pictures, heard = self._heard[0]
-            stamp_ns = time_of(heard.packet)
+            stamp_ns = time_of(heard.packet, heard.packet.time_base)
             ahead_ns = 0 if until_ns is None or stamp_ns is None else stamp_ns - until_ns
             # Stamps that jumped say nothing of order.
             if self._sound_known and (pictures > self._given or 0 < ahead_ns < SOUND_AHEAD_NS):
@@ -267,14 +263,17 @@ class Session:
         All tracks are asked for: while only sound goes on, a read for video alone would never come back to look
         whether the session was abandoned.
         """
+        # Asked once: each time it is asked PyAV makes a fraction of it.
+        time_base, stamped, buffered_s = cast("Fraction", stream.time_base), source.stamped, source.buffered_s
+        times = CameraTimes()
         asked_s = self._clock.monotonic_s()
         for packet in self._pictures(source.container, stream):
             if packet.size == 0:
                 return
-            buffered = self._clock.monotonic_s() - asked_s < source.buffered_s
+            buffered = self._clock.monotonic_s() - asked_s < buffered_s
             arrival_ns = self._clock.wall_ns()
-            stamp_ns = time_of(packet) if source.stamped else arrival_ns
-            camera_ns = camera_time_of(packet) if self._camera_times else None
+            stamp_ns = time_of(packet, time_base) if stamped else arrival_ns
+            camera_ns = times.of(packet, stamp_ns) if self._camera_times else None
             yield Arrived(packet, arrival_ns, stamp_ns, camera_ns), buffered
             asked_s = self._clock.monotonic_s()
 
@@ -302,7 +301,7 @@ class Session:
             for packet in self._pictures(container, stream, *tracks):
                 if packet.size == 0:
                     continue
-                stamp_ns = time_of(packet)
+                stamp_ns = time_of(packet, packet.time_base)
                 due_ns = pacer.due_ns(stamp_ns, _length_ns(packet))
                 if self._pace:
                     self._sleep_until(due_ns, pacer)

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 #: How often the loop takes what the sources have brought, seconds: the beat must come once a second, and to be woken
 #: for each packet would cost as much as copying it.
-POLL_S = 0.1
+POLL_S = 0.2
 #: Between two looks whether the camera's journal is free, seconds.
 WAIT_S = 0.2
 #: How often counters, the wanted set and the gap account are looked at, seconds.

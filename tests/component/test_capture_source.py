@@ -6,18 +6,24 @@ import contextlib
 import itertools
 import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from nodeagent.capture import feed as feed_module
+from nodeagent.capture.feed import Feed
 from nodeagent.capture.opening import NO_ANSWER
 from nodeagent.capture.source import Arrived, Ended, Event, Opened, Session
 from nodeagent.contract.camera import StreamSpec
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.states import State
 from nodeagent.infra.clock import SystemClock
+from nodeagent.infra.settings.sections import CaptureSettings
+from tests.support.capturing import Bench
 from tests.support.eventually import eventually
 from tests.support.media import make_video
+from tests.support.proxy import Proxy
 from tests.support.rtsp import RtspServer, need_rtsp
 
 #: Frames that a client of the server gets before its video stops.
@@ -151,3 +157,33 @@ def test_a_file_keeps_its_pace_when_the_wall_clock_is_set_back(tmp_path: Path) -
         assert isinstance(event, Arrived)
     assert abs(event.arrival_ns - clock.wall_ns()) < NS_PER_S
     session.close()
+
+
+@pytest.mark.rtsp
+def test_a_source_is_not_opened_anew_while_reads_of_it_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need_rtsp()
+    monkeypatch.setattr(feed_module, "LEFT_MOST", 1)
+    bench = Bench(tmp_path)
+    settings = CaptureSettings(stall_timeout_s=0.5, reconnect_min_s=0.05, reconnect_max_s=0.1)
+    video = make_video(tmp_path / "a.mp4", seconds=4)
+    with RtspServer({"cam": video}, 10) as server, Proxy(server.port) as proxy:
+        spec = StreamSpec(url=server.url("cam").replace(str(server.port), str(proxy.port)))
+        feed = Feed(("gate-1", "record"), spec, bench.recorder, settings, SystemClock())
+
+        def records() -> bool:
+            feed.step()
+            return bench.recorder.recording
+
+        eventually(records, within_s=20)
+        proxy.stall()
+        eventually(lambda: not records(), within_s=10)
+        until_s = time.monotonic() + 1.5
+        while time.monotonic() < until_s:
+            records()
+            assert reading() == 1
+            time.sleep(0.02)
+        assert feed.row[0] is State.STALLED
+        proxy.heal()
+        eventually(records, within_s=20)
+        feed.close()
+    eventually(lambda: reading() == 0, within_s=15)

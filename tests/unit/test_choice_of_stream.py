@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+from typing import cast
+
+import av
 import numpy as np
 import pytest
+from av.packet import PacketSideData, packet_sidedata_type_from_literal
 
+from nodeagent.capture.camera_times import READ_EVERY, STEADY_NS, CameraTimes
 from nodeagent.capture.chooser import PATIENCE_S, RELAPSE_S, TRUST_S, Chooser
 from nodeagent.capture.luma import STEP, LumaMeter
 from nodeagent.capture.sender_clock import JUMP_NS, WINDOW_NS, SenderClock
@@ -148,3 +154,31 @@ def test_brightness_must_be_that_of_the_samples() -> None:
     for wrong in (luma.at([0]), uneven):
         with pytest.raises(DecodeError, match="luma"):
             decode_clip_task(encode_clip_task(task.model_copy(update={"luma": wrong})))
+
+
+def _sent(camera_us: int | None) -> av.Packet[av.VideoStream]:
+    """A packet as FFmpeg hands it out when the camera's sender reports are known, or, with None, not yet."""
+    packet = cast("av.Packet[av.VideoStream]", av.Packet(b"\x00"))
+    if camera_us is not None:
+        told = PacketSideData(packet_sidedata_type_from_literal("prft"), 16)
+        told.update(struct.pack("=qq", camera_us, 0))
+        packet.set_sidedata(told)
+    return packet
+
+
+def test_most_camera_times_follow_from_one_that_was_read() -> None:
+    times = CameraTimes()
+    assert times.of(_sent(None), 0) is None
+    for n in range(1, 40):
+        stamp_ns, camera_us = n * 40_000_000, 5_000_000_000 + n * 40_000
+        assert times.of(_sent(camera_us), stamp_ns) == camera_us * 1000
+
+
+def test_a_camera_time_is_read_anew_after_some_packets_and_where_stamps_jump() -> None:
+    times = CameraTimes()
+    assert times.of(_sent(1_000_000), 0) == 1_000_000_000
+    # The camera's clock was set between two reads: noticed within a few packets.
+    seen = [times.of(_sent(9_000_000 + n), n * 1000) for n in range(1, READ_EVERY + 1)]
+    assert seen[0] == 1_000_001_000
+    assert seen[-1] == (9_000_000 + READ_EVERY) * 1000
+    assert times.of(_sent(7_000_000), READ_EVERY * 1000 + STEADY_NS + 1) == 7_000_000_000

@@ -190,15 +190,19 @@ class StreamsBus:
     # --- threads
 
     def _keep(self) -> None:
-        """Refresh what is in hand, move what is due, and notice when Redis goes and comes."""
+        """Refresh what is in hand, move what is due, and notice when Redis goes and comes.
+
+        Copies are moved by those who take messages: whoever only sends looks after nothing, and rests.
+        """
         refresh_at_s = 0.0
         backoff = Backoff()
-        while not self._closing.wait(DUE_EVERY_S):
+        while not self._closing.wait(DUE_EVERY_S if self._readers or not self._connected else REFRESH_S):
             try:
                 if time.monotonic() >= refresh_at_s:
                     self._refresh()
                     refresh_at_s = time.monotonic() + REFRESH_S
-                self._store.move_due(DUE_AT_ONCE)
+                if self._readers:
+                    self._store.move_due(DUE_AT_ONCE)
                 self._note(connected=True)
                 backoff.reset()
             except Unavailable as exc:
