@@ -42,7 +42,7 @@ def cpu_s() -> float:
 
 def run(quick: bool) -> Iterator[Result]:
     """Capture of one stream, of two, of key frames alone and without analysis, against what FFmpeg needs for it."""
-    seconds, rounds = (8, 2) if quick else (60, 4)
+    seconds, rounds = (8, 2) if quick else (60, 8)
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
         subject = Subject(Path(folder), Path(memory), seconds)
         took = best_of(subject.ways(), rounds)

@@ -10,10 +10,12 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from nodeagent.cli.clips_verify import Verified, Wanted, decode_fault, verify
+from nodeagent.contract.clip import ClipTask
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.states import State
 from nodeagent.infra.storage import Storage, StoredClip
@@ -121,7 +123,7 @@ def _edges_s(one: Verified, begun_ns: int, ended_ns: int) -> float:
 
 def _clips(node: RecordingNode, street: Street) -> Iterator[Result]:
     storage, main, sub = Storage(node.agent.settings.pools), 0, list[StoredClip]()
-    never, alone = 0, 0
+    never, alone, bare_ns = 0, 0, list[int]()
     for camera in street.cameras:
         recorded = storage.clips(camera.name, 0, FOREVER_NS)
         analysed = storage.clips(camera.name, 0, FOREVER_NS, stream="analyse")
@@ -137,17 +139,28 @@ def _clips(node: RecordingNode, street: Street) -> Iterator[Result]:
             if (stream, clip.clip.epoch, clip.clip.start_ns) in told:
                 continue
             # While the main stream stands in, and up to where it takes over again, a sub-stream is recorded only.
-            over = any(task.start_ns < clip.end_ns and task.end_ns > clip.clip.start_ns for task in stood_in)
-            brief = clip.duration_ns <= HANDOVER_S * NS_PER_S
-            never += not (stream == "analyse" and (over or brief))
+            bare_ns.append(clip.duration_ns - sum(map(partial(_shared_ns, clip), stood_in)))
+            never += not (stream == "analyse" and bare_ns[-1] <= HANDOVER_S * NS_PER_S and _follows(clip, stood_in))
     yield result("clips", main, "clips", "> 0", "of the main streams")
     yield result("sub_clips", len(sub), "clips", "> 0", "of the sub-streams")
     broken = [f"{clip.path.name}: {why}" for clip in sub if (why := decode_fault(clip.path))]
     yield result("sub_clips_not_decoding", len(broken), "clips", "== 0", "; ".join(broken[:3]) or "of the sub-streams")
     yield result("clips_never_announced", never, "clips", "== 0", "of streams that were analysed")
+    detail = f"of {len(bare_ns)} clips of a sub-stream, analysed neither there nor in the main stream: hand-overs"
+    yield result("handed_over_s", round(sum(bare_ns) / NS_PER_S, 1), "s", "", detail)
     yield result("announced_without_clip", alone, "clips", "== 0", "on the bus, but not on disk")
     ids = Counter((task.stream, task.clip_id) for task in node.tasks)
     yield result("announced_twice", sum(n > 1 for n in ids.values()), "clips", "== 0", "readers would drop them")
+
+
+def _shared_ns(clip: StoredClip, task: ClipTask) -> int:
+    return max(0, min(clip.end_ns, task.end_ns) - max(clip.clip.start_ns, task.start_ns))
+
+
+def _follows(clip: StoredClip, stood_in: Sequence[ClipTask]) -> bool:
+    """Whether the main stream was analysed during the clip, or until right before it."""
+    from_ns = clip.clip.start_ns - round(HANDOVER_S * NS_PER_S)
+    return any(task.start_ns < clip.end_ns and task.end_ns > from_ns for task in stood_in)
 
 
 def _samples(node: RecordingNode, street: Street) -> Iterator[Result]:
