@@ -13,6 +13,7 @@ from nodeagent.contract.clip import ClipTask
 from nodeagent.contract.detections import ClipDetections, DetectionsHeader, rows_from_npy
 from nodeagent.contract.errors import DecodeError
 from nodeagent.contract.ids import Frozen
+from nodeagent.contract.ownership import Broadcast, TaskStatus
 
 #: Header that says what the body is.
 TYPE_HEADER = "type"
@@ -104,3 +105,31 @@ def decode_alarm(message: Message) -> AlarmMessage:
     """
     _expect(message, "alarm")
     return _parse(AlarmMessage, message.body)
+
+
+def encode_broadcast(broadcast: Broadcast) -> bytes:
+    """The broadcast as Redis carries it."""
+    return broadcast.model_dump_json().encode()
+
+
+def decode_broadcast(body: bytes) -> Broadcast:
+    """Read a broadcast.
+
+    Raises:
+        DecodeError: it is none.
+    """
+    return _parse(Broadcast, body)
+
+
+def encode_task_status(status: TaskStatus) -> bytes:
+    """A camera's status as Redis holds it."""
+    return status.model_dump_json().encode()
+
+
+def decode_task_status(body: bytes) -> TaskStatus:
+    """Read a camera's status.
+
+    Raises:
+        DecodeError: it is none.
+    """
+    return _parse(TaskStatus, body)

@@ -1,0 +1,195 @@
+"""Who owns which camera: what agents and registries tell each other, and under which names Redis holds it.
+
+An owner is a node in one life of its agent (its incarnation) with an epoch, a number that grows at every change of a
+camera's owner.  A broadcast is a hint: whoever misses one finds the same in Redis within two seconds.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from nodeagent.contract.errors import DecodeError
+from nodeagent.contract.ids import CameraId, Epoch, Frozen, NodeId, UtcNs
+from nodeagent.contract.report import NodeReport
+
+#: Hash: camera id -> JSON of `TaskStatus`.
+STATUS_HASH = "camera_task_status"
+#: List of camera ids that nobody owns.
+POOL_LIST = "camera_task_pool"
+#: Hash: node id -> number of cameras that it owns.
+LOAD_HASH = "container_load"
+#: Key per camera: text of its `Owner`, which expires when the owner stops renewing it.
+LOCK_PREFIX = "task_lock:"
+#: Channel of `Broadcast`s.
+CHANNEL = "camera_task_broadcast"
+
+#: How long an owner's key lives without being renewed, ms.
+LOCK_MS = 10_000
+#: How often an agent renews its keys and looks whether it still owns its cameras, seconds.
+RECONCILE_S = 2.0
+#: Silence after which a node is taken for dead, seconds.
+LEASE_S = 4.0
+#: How often an agent reports, seconds.
+REPORT_S = 1.0
+#: Clocks of two hosts that differ by more than this are told of, ns.
+SKEW_NS = 1_000_000_000
+
+#: One life of an agent: sixteen hexadecimal digits.
+Incarnation = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+#: Number of the last change of a camera's configuration; grows by one with each.
+Version = Annotated[int, Field(ge=1, lt=2**63)]
+_OWNER = re.compile(
+    r"^(?P<node>[A-Za-z0-9][A-Za-z0-9_.-]{0,62})/(?P<incarnation>[0-9a-f]{16})/(?P<epoch>[1-9]\d{0,18})$"
+)
+
+
+class Resources(Frozen):
+    """What a node has, or a camera needs, of what nodes run short of.
+
+    Attributes:
+        decode_cores: CPU cores for capturing and decoding.
+        infer_per_s: samples that inference looks at, per second.
+        ring_bytes: shared memory for rings.
+        write_bytes_s: bytes that the pool takes, per second.
+    """
+
+    decode_cores: Annotated[float, Field(ge=0)] = 0.0
+    infer_per_s: Annotated[float, Field(ge=0)] = 0.0
+    ring_bytes: Annotated[float, Field(ge=0)] = 0.0
+    write_bytes_s: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Owner(Frozen):
+    """A node in one life of its agent, and the epoch with which it owns a camera; the value of `task_lock:<camera>`."""
+
+    node_id: NodeId
+    incarnation: Incarnation
+    epoch: Epoch
+
+    def __str__(self) -> str:
+        return f"{self.node_id}/{self.incarnation}/{self.epoch}"
+
+    @classmethod
+    def parse(cls, text: str) -> Owner:
+        """The owner whose text this is.
+
+        Raises:
+            DecodeError: it is none.
+        """
+        found = _OWNER.match(text)
+        if found is None or int(found["epoch"]) >= 2**63:
+            raise DecodeError("not an owner, expected node/incarnation/epoch", text.encode())
+        return cls(node_id=found["node"], incarnation=found["incarnation"], epoch=int(found["epoch"]))
+
+
+class TaskPhase(StrEnum):
+    """Where a camera is between two nodes."""
+
+    #: A node owns it.
+    OWNED = "owned"
+    #: Nobody does; it waits in the task pool.
+    POOLED = "pooled"
+
+
+class TaskStatus(Frozen):
+    """What Redis says of one camera.
+
+    Attributes:
+        owner: who owns it, or owned it last; its epoch is the highest that was ever granted.
+        since_ms: when it came into this phase, by the clock of Redis, ms.
+    """
+
+    v: Literal[1] = 1
+    phase: TaskPhase
+    owner: Owner | None
+    since_ms: Annotated[int, Field(ge=0)]
+
+
+class Holding(Frozen):
+    """A camera that an agent serves.
+
+    Attributes:
+        epoch: with which it was granted.
+        version: of the configuration that it is served with.
+    """
+
+    camera_id: CameraId
+    epoch: Epoch
+    version: Version
+
+
+class AgentReport(Frozen):
+    """What an agent reports once a second: one report for all of its children.
+
+    Attributes:
+        incarnation: this life of the agent; another one with the same `node_id` is another agent.
+        seq: grows by one with each report of this life.
+        sent_ns: wall clock of the host when it was sent.
+        labels: free words for placement, such as `site`, `network`, `gpu`.
+        capacity: what the node has; left out: not known, it takes part by count alone.
+        costs: what cameras were measured to need here, by camera.
+        holds: cameras that it serves.
+        draining: it was told to stop and hands its cameras over.
+    """
+
+    v: Literal[1] = 1
+    report: NodeReport
+    incarnation: Incarnation
+    seq: Annotated[int, Field(ge=1)]
+    sent_ns: UtcNs
+    labels: dict[str, str] = Field(default_factory=dict, max_length=32)
+    capacity: Resources | None = None
+    costs: dict[CameraId, Resources] = Field(default_factory=dict)
+    holds: tuple[Holding, ...] = ()
+    draining: bool = False
+
+
+class ReportAnswer(Frozen):
+    """What the registry answers to a report.
+
+    Attributes:
+        registry_id: who answers.
+        now_ns: its wall clock.
+        cameras_version: grows with every change of any camera's configuration; an agent that has another one asks.
+        warnings: sentences for a person, such as a clock that is off.
+    """
+
+    v: Literal[1] = 1
+    registry_id: str
+    now_ns: UtcNs
+    cameras_version: Annotated[int, Field(ge=0)]
+    warnings: tuple[str, ...] = ()
+
+
+class Told(StrEnum):
+    """What a broadcast tells."""
+
+    #: A camera has a new owner.
+    GRANTED = "granted"
+    #: A camera's task timed out or moved: whoever serves it with an epoch up to this one stops.
+    STOP = "stop"
+    #: A camera's configuration, or its rules, changed.
+    CHANGED = "changed"
+    #: Agents of strategy `claim`: the task pool has cameras.
+    POOLED = "pooled"
+
+
+class Broadcast(Frozen):
+    """A hint to all agents.
+
+    Attributes:
+        node_id: the one that it concerns most; empty: any.
+        epoch: the new owner's, or the last that has to stop; 0 where epochs do not matter.
+        version: of the configuration that changed; 0 where that does not matter.
+    """
+
+    v: Literal[1] = 1
+    told: Told
+    camera_id: CameraId
+    node_id: NodeId | Literal[""] = ""
+    epoch: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    version: Annotated[int, Field(ge=0, lt=2**63)] = 0
