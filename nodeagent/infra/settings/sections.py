@@ -16,6 +16,7 @@ from pydantic import Field, SecretStr, field_validator
 from nodeagent.contract.camera import CameraSpec
 from nodeagent.contract.ids import FrozenStrict, ModelName, NodeId, Number, Whole
 from nodeagent.contract.url import check_url
+from nodeagent.infra.redis_url import check_redis_url
 from nodeagent.infra.settings.endpoint import EndpointSettings, PeerSettings
 
 GIB = 1024**3
@@ -87,14 +88,14 @@ class BusSettings(FrozenStrict):
 class RedisSettings(FrozenStrict):
     """`[redis]`: live state.  Left out: a private Redis in the state folder, run by the agent."""
 
-    #: redis://:password@host:6379/0, rediss://... or unix:///path.
+    #: redis://:password@host:6379/0, rediss://... for TLS, unix:///path, or, for a server that Sentinels choose,
+    #: redis+sentinel://:password@host:26379,host:26379/service/0.
     url: SecretStr
 
     @field_validator("url")
     @classmethod
     def _redis(cls, url: SecretStr) -> SecretStr:
-        form = "redis://:password@host:6379/0, rediss://... or unix:///path"
-        check_url(url.get_secret_value(), form, ("redis", "rediss", "unix"))
+        check_redis_url(url.get_secret_value())
         return url
 
 
