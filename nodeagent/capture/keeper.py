@@ -79,6 +79,7 @@ def look(
         tidier.begin(pool, limits_of, old_by_ns)
         tidiers[pool.path] = tidier
     _show(ctx, list(tidiers.values()), probes.step([pool.path for pool in pools]))
+    probes.has_room({disk: room for disk, tidier in tidiers.items() if (room := tidier.room) is not None})
 
 
 def _show(ctx: WorkerContext, tidiers: Sequence[Tidier], aside: dict[Path, Aside]) -> None:
@@ -129,6 +130,14 @@ class Tidier:
         self._job: Job[int] | None = None
         self._beat_s = 0.0
         self._free = 0
+        self._looked = False
+
+    @property
+    def room(self) -> float | None:
+        """What part of the quota new clips can take before old ones must go, 0 to 1; None before the first look."""
+        pool, quota = self.keeper.pool, self.keeper.pool.quota_gb * GIB
+        left = min(quota - self.keeper.used[1], self._free - pool.reserve_gb * GIB)
+        return min(max(left / quota, 0.0), 1.0) if self._looked else None
 
     def _beat(self) -> None:
         self._beat_s = self._ctx.clock.monotonic_s()
@@ -152,7 +161,7 @@ class Tidier:
         while (job := self._job) is not None:
             self._ctx.cell.beat()
             try:
-                self._free = job.result(_BEAT_S)
+                self._free, self._looked = job.result(_BEAT_S), True
             except DiskStalled:
                 now_s = self._ctx.clock.monotonic_s()
                 if (waits_s := now_s - self._beat_s) >= STEP_ALLOW_S:
@@ -160,7 +169,7 @@ class Tidier:
                 if now_s - job.asked_s >= LOOK_S or self._ctx.stop.requested:
                     break
             except BaseException:
-                self._job = None
+                self._job, self._free = None, 0
                 raise
             else:
                 self._job = None

@@ -72,7 +72,7 @@ class Probes:
         self._clock = clock
         self._hands = Hands(clock)
         self._tries: dict[Path, _Try] = {}
-        self._took_s = notes.measured()
+        self._took_s, self._room = notes.measured(), notes.room()
 
     def step(self, disks: list[Path]) -> dict[Path, Aside]:
         """Take in what the probes found, and begin those that are due; returns the disks that are set aside."""
@@ -80,8 +80,9 @@ class Probes:
         for disk in disks:
             self._take_in(disk, aside.get(disk))
             self._begin(disk, disk in aside)
-        for gone in self._took_s.keys() - set(disks):
-            del self._took_s[gone]
+        for known in (self._took_s, self._room):
+            for gone in known.keys() - set(disks):
+                del known[gone]
         return {disk: note for disk, note in self._notes.aside(self._clock.wall_ns()).items() if disk in disks}
 
     def _begin(self, disk: Path, aside: bool) -> None:
@@ -124,10 +125,20 @@ class Probes:
             log.warning("disk %s is set aside: %s", disk, why, extra={"event": "disk_aside", "disk": str(disk)})
         self._notes.set_aside(disk, why, self._clock.wall_ns())
 
+    def has_room(self, room: dict[Path, float]) -> None:
+        """Tell what part of each disk's quota is free, 0 to 1, when it is another one, to a tenth, than was told."""
+        told = {disk: round(part, 1) for disk, part in room.items()}
+        if told != self._room:
+            self._room = told
+            self._write()
+
     def _measure(self, disk: Path, took_s: float) -> None:
         before_s = self._took_s.get(disk, took_s)
         self._took_s[disk] = before_s + NEWEST * (took_s - before_s)
+        self._write()
+
+    def _write(self) -> None:
         try:
-            self._notes.write_measured(self._took_s)
+            self._notes.write_measured(self._took_s, self._room)
         except OSError as exc:
-            log.debug("speeds of disks not written: %s", exc.strerror, extra={"event": "speeds"})
+            log.debug("what was measured of disks not written: %s", exc.strerror, extra={"event": "speeds"})

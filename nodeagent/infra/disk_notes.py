@@ -3,7 +3,7 @@
 - `disks/<hash>.aside`: this disk refused or stalled; nobody begins a clip on it.  A capture makes it, the keeper probes
   the disk, touches the file while that fails, and removes it when the disk works again.  One that nobody has touched
   for a while counts no more: without a keeper, a disk is tried again.
-- `disks/measured.json`: how long a small synced write took on each disk, from the keeper.
+- `disks/measured.json`: how long a small synced write took on each disk, and how much room it has, from the keeper.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,9 @@ _MEASURED = "measured.json"
 SLOW_S, SLOW_TIMES = 0.25, 4.0
 #: Share of its quota that counts for a slow disk when clips are spread.
 SLOW_WEIGHT = 0.25
+#: How much more of its quota counts for an empty disk than for a full one: a new disk beside full ones fills twice as
+#: fast as they are written anew, and all keep clips for equally long when it is full.
+ROOM_WEIGHT = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class DiskNotes:
     def __init__(self, state_dir: Path) -> None:
         self._folder = state_dir / "disks"
         self._stamp: tuple[int, int] | None = None
-        self._slow: dict[Path, float] = {}
+        self._weights: dict[Path, float] = {}
 
     def set_aside(self, disk: Path, why: str, now_ns: int) -> None:
         """Tell all processes of this node; the first reason stays while the note does."""
@@ -83,40 +87,52 @@ class DiskNotes:
         except OSError:
             return
 
-    def write_measured(self, took_s: dict[Path, float]) -> None:
-        """Tell how long a synced write takes on each disk, seconds.
+    def write_measured(self, took_s: Mapping[Path, float], room: Mapping[Path, float]) -> None:
+        """Tell how long a synced write takes on each disk, seconds, and what part of its quota is free, 0 to 1.
 
         Raises:
             OSError: the state folder cannot be written.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        body = {"v": 1, "sync_s": {str(disk): round(value, 4) for disk, value in took_s.items()}}
-        write_atomically(self._folder / _MEASURED, json.dumps(body).encode())
+        parts = {"sync_s": (took_s, 4), "room": (room, 1)}
+        told = {name: {str(disk): round(x, digits) for disk, x in of.items()} for name, (of, digits) in parts.items()}
+        write_atomically(self._folder / _MEASURED, json.dumps({"v": 1, **told}).encode())
 
     def measured(self) -> dict[Path, float]:
         """How long a synced write took on each disk, seconds, as it was last measured."""
+        return self._read("sync_s")
+
+    def room(self) -> dict[Path, float]:
+        """What part of each disk's quota is free, 0 to 1."""
+        return self._read("room")
+
+    def _read(self, name: str) -> dict[Path, float]:
         try:
             body = json.loads((self._folder / _MEASURED).read_bytes())
-            return {Path(disk): float(value) for disk, value in body["sync_s"].items()}
+            return {Path(disk): float(value) for disk, value in body.get(name, {}).items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}
 
     def weights(self) -> dict[Path, float]:
-        """What share of its quota counts for each slow disk; one stat when nothing changed."""
+        """What share of its quota counts for each disk, 1 for those not named; one stat when nothing changed."""
         try:
             info = os.stat(self._folder / _MEASURED)
         except OSError:
             return {}
         stamp = (info.st_ino, info.st_mtime_ns)
         if stamp != self._stamp:
-            self._stamp, self._slow = stamp, slow_ones(self.measured())
-        return self._slow
+            self._stamp, self._weights = stamp, weights_of(self.measured(), self.room())
+        return self._weights
 
     def _path(self, disk: Path) -> Path:
         return self._folder / f"{hashlib.blake2b(bytes(disk), digest_size=8).hexdigest()}{_ASIDE}"
 
 
-def slow_ones(took_s: dict[Path, float]) -> dict[Path, float]:
-    """Weights of the disks that are slow beside the fastest."""
+def weights_of(took_s: Mapping[Path, float], room: Mapping[Path, float]) -> dict[Path, float]:
+    """Shares by speed (seconds of a synced write) and by room (free part of the quota)."""
     fastest_s = min(took_s.values(), default=0.0)
-    return {disk: SLOW_WEIGHT for disk, value in took_s.items() if value > max(SLOW_S, SLOW_TIMES * fastest_s)}
+    slow = {disk for disk, value in took_s.items() if value > max(SLOW_S, SLOW_TIMES * fastest_s)}
+    return {
+        disk: (SLOW_WEIGHT if disk in slow else 1.0) * (1 + ROOM_WEIGHT * min(max(room.get(disk, 0.0), 0.0), 1.0))
+        for disk in {*slow, *room}
+    }

@@ -236,6 +236,10 @@ def test_the_worker_shows_a_disk_that_stays_under_its_reserve_and_goes_on_with_t
     keeping.look(ctx, ctx.settings.pools, {}, probes, ages(), ctx.clock.wall_ns())
     assert cell.current_state is State.STORAGE_FULL
     assert (cell.get("clips"), cell.get("bytes")) == (1, 100)
+    # Of a disk that cannot be used nothing is told: it is not empty.
+    room = DiskNotes(tmp_path / "state").room()
+    assert set(room) == {good.pool.path}
+    assert 0 <= room[good.pool.path] <= 1
 
 
 def ages(**of: Limits) -> Callable[[str, StreamName], Limits]:

@@ -14,7 +14,7 @@ from nodeagent.capture.disk_keeper import DiskKeeper
 from nodeagent.contract.clip import ClipId, StreamName, clip_file_name, part_file_name
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.infra.clip_folders import HOUR_NS
-from nodeagent.infra.disk_notes import ASIDE_NS, SLOW_WEIGHT, Aside, DiskNotes, slow_ones
+from nodeagent.infra.disk_notes import ASIDE_NS, SLOW_WEIGHT, Aside, DiskNotes, weights_of
 from nodeagent.infra.disks import Marker, drawn_order, read_marker, write_marker
 from nodeagent.infra.pool_list import POOLS, write_pools
 from nodeagent.infra.settings.sections import GIB, PoolSettings
@@ -95,13 +95,24 @@ def test_hours_are_spread_over_the_disks_by_quota_and_stay_where_they_are(tmp_pa
 
 def test_a_slow_disk_gets_a_smaller_share(tmp_path: Path) -> None:
     pools = [a_pool(tmp_path / "a"), a_pool(tmp_path / "b")]
-    weights = slow_ones({pools[0].path: 1.0, pools[1].path: 0.02})
+    weights = weights_of({pools[0].path: 1.0, pools[1].path: 0.02}, {})
     hours = [LATE + n * 3600 * NS_PER_S for n in range(400)]
     first = [drawn_order(pools, "cam", hour, weights)[0] for hour in hours]
     assert 50 < first.count(pools[0]) < 110
     # Slow beside the others, not slow as such; and a few milliseconds are nothing.
-    assert slow_ones({pools[0].path: 1.0, pools[1].path: 0.9}) == {}
-    assert slow_ones({pools[0].path: 0.2, pools[1].path: 0.01}) == {}
+    assert weights_of({pools[0].path: 1.0, pools[1].path: 0.9}, {}) == {}
+    assert weights_of({pools[0].path: 0.2, pools[1].path: 0.01}, {}) == {}
+
+
+def test_an_empty_disk_beside_a_full_one_gets_twice_its_share(tmp_path: Path) -> None:
+    pools = [a_pool(tmp_path / "a"), a_pool(tmp_path / "b")]
+    weights = weights_of({}, {pools[0].path: 0.0, pools[1].path: 1.0})
+    hours = [LATE + n * 3600 * NS_PER_S for n in range(600)]
+    first = [drawn_order(pools, "cam", hour, weights)[0] for hour in hours]
+    assert 350 < first.count(pools[1]) < 450
+    # Where all are full, quotas alone count; and nobody who writes nonsense empties a disk's share.
+    assert set(weights_of({}, dict.fromkeys((pool.path for pool in pools), 0.0)).values()) == {1.0}
+    assert weights_of({}, {pools[0].path: -3.0, pools[1].path: 9.0}) == {pools[0].path: 1.0, pools[1].path: 2.0}
 
 
 def test_notes_are_shared_and_run_out(tmp_path: Path) -> None:
@@ -114,8 +125,9 @@ def test_notes_are_shared_and_run_out(tmp_path: Path) -> None:
     theirs.bring_back(Path("/a"))
     assert mine.aside(now_ns) == {}
     assert mine.weights() == {}
-    mine.write_measured({Path("/a"): 2.0, Path("/b"): 0.1})
-    assert theirs.weights() == {Path("/a"): SLOW_WEIGHT}
+    mine.write_measured({Path("/a"): 2.0, Path("/b"): 0.1}, {Path("/b"): 0.52})
+    assert theirs.measured() == {Path("/a"): 2.0, Path("/b"): 0.1}
+    assert theirs.weights() == {Path("/a"): SLOW_WEIGHT, Path("/b"): 1.5}
 
 
 def test_the_list_of_disks_is_followed_and_a_broken_one_changes_nothing(tmp_path: Path) -> None:
