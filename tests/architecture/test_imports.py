@@ -61,6 +61,9 @@ MUST_BE_PURE = (
     "nodeagent.supervisor.kinds",
     "nodeagent.supervisor.lifecycle",
     "nodeagent.supervisor.roster",
+    "registry.brake",
+    "registry.membership",
+    "registry.tasks",
 )
 #: Third-party packages that only compute.
 PURE_PACKAGES = {"cv2", "numpy", "pydantic", "pydantic_core", "scipy", "shapely"}
