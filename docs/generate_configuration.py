@@ -32,14 +32,13 @@ from nodeagent.infra.bus.rabbitmq_layout import Layout, Queue, layout
 from nodeagent.infra.bus.topology import Node
 from nodeagent.infra.gaps import GapReason
 from nodeagent.infra.settings.endpoint import TokenSettings
-from nodeagent.infra.settings.registry import CapacitySettings
 from nodeagent.infra.settings.sections import Settings
+from registry.settings import ServiceSettings
 
 DOCS = Path(__file__).resolve().parent
 #: Tables whose heading is not their place in the settings.
 NESTED: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("[[endpoint.tokens]]", TokenSettings, ""),
-    ("[registry.capacity]", CapacitySettings, ""),
     ("[[cameras]]", CameraSpec, ""),
     ("cameras.record, cameras.analyse", StreamSpec, ""),
     ("[[cameras.rules]], every kind", RuleBase, ""),
@@ -73,6 +72,13 @@ One TOML file, by default `/etc/nodeagent/nodeagent.toml`; another is named by `
   changed are taken over; all else in the file needs a restart. A faulty file changes nothing.
 - Secrets (`url`, `secret`, `token`) never appear in logs, status or messages. Keep the file readable for
   the agent's user only, as [operations.md](operations.md) installs it.
+"""
+
+REGISTRY = """# The registry's configuration
+
+A TOML file of its own, by default `/etc/nodeagent/registry.toml`; another is named by `-c FILE` or by
+`REGISTRY_CONFIG`. [etc/registry.toml](../etc/registry.toml) is a whole example. What is said above of unknown keys,
+relative paths, names and secrets holds for it too; it is read at the start only.
 """
 
 
@@ -118,10 +124,11 @@ def _word(annotation: Any, field: FieldInfo) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if str(origin) == "typing.Literal":
         return " or ".join(f'`"{value}"`' for value in arguments)
-    if origin is dict:
-        return "table of names"
     if origin is tuple:
-        return _list_word(arguments[0])
+        inner = arguments[0]
+        if get_origin(inner) is tuple:
+            return "list of points"
+        return "list of texts" if inner is str or get_args(inner)[:1] == (str,) else "list of tables"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "table"
     if annotation is str and any(getattr(part, "pattern", "") == ID_PATTERN for part in field.metadata):
@@ -129,14 +136,6 @@ def _word(annotation: Any, field: FieldInfo) -> str:
     if annotation is SecretStr:
         return "text, secret"
     return {float: "number", int: "whole number", bool: "switch", Path: "path"}.get(annotation, "text")
-
-
-def _list_word(inner: Any) -> str:
-    if get_origin(inner) is tuple:
-        return "list of points"
-    if inner is SecretStr:
-        return "list of texts, secret"
-    return "list of texts" if inner is str or get_args(inner)[:1] == (str,) else "list of tables"
 
 
 def limits_of(field: FieldInfo) -> str:
@@ -220,6 +219,13 @@ def configuration() -> str:
     lines += ["## A model's own TOML", "", "Named by `file` of `[[models]]`; lies beside its ONNX file.", ""]
     for heading, model in MODEL_FILE:
         lines += [f"### `{heading}`" if heading[0] == "[" else f"### {heading}", "", *table(model), ""]
+    lines += [REGISTRY]
+    said = comments(ServiceSettings)
+    for name, field in ServiceSettings.model_fields.items():
+        model = section_model(field)
+        if model is not None:
+            # What the agents' file has too is said anew where it means something else here.
+            lines += [f"## Registry: `[{name}]`", "", said.get(name) or _first_sentence(model), "", *table(model), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

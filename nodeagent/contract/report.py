@@ -35,7 +35,6 @@ class Kind(StrEnum):
     JUDGE = "judge"
     ALARM = "alarm"
     ENDPOINT = "endpoint"
-    LINK = "link"
 
 
 #: Gauges of who consumes a queue: messages in its dead-letter queue, and since when (UTC ns) there are some.
@@ -63,8 +62,6 @@ COUNTERS: dict[Kind, tuple[str, ...]] = {
         "analyse_bytes",
         "stream_offset_ms",
         "fsyncs",
-        # The epoch that it records with; a gauge.
-        "epoch",
     ),
     Kind.INFERENCE: (
         "clips",
@@ -91,7 +88,6 @@ COUNTERS: dict[Kind, tuple[str, ...]] = {
         *_ASIDE,
     ),
     Kind.ENDPOINT: ("requests", "bytes", "refused", "limited", "failed", "transfers"),
-    Kind.LINK: ("reports", "failed", "cameras", "given", "taken", "answer_ms"),
 }
 
 

@@ -14,7 +14,10 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.schema import ExecutableDDLElement
 
 from nodeagent.infra.database import migrate, open_database
-from nodeagent.infra.tables import metadata
+from nodeagent.infra.registry_tables import camera
+
+#: Of the registry's tables and the agents': they share one.
+METADATA = camera.metadata
 
 
 @pytest.fixture(params=["sqlite", pytest.param("mysql", marks=pytest.mark.services)])
@@ -31,7 +34,7 @@ def run_migrate(url: str) -> None:
 def difference(url: str) -> list[object]:
     engine = open_database(url)
     with engine.connect() as connection:
-        found = compare_metadata(MigrationContext.configure(connection), metadata)
+        found = compare_metadata(MigrationContext.configure(connection), METADATA)
     engine.dispose()
     return list(found)
 
@@ -54,7 +57,8 @@ def test_no_statement_is_one_that_only_mariadb_knows(tmp_path: Path) -> None:
 
     migrate(engine)
     engine.dispose()
-    assert any("CREATE INDEX ix_alarm_state ON alarm" in statement for statement in made)
+    for index in ("ix_alarm_state ON alarm", "ix_assignment_open ON assignment"):
+        assert any(f"CREATE INDEX {index}" in statement for statement in made)
     assert [statement for statement in made if "INDEX IF NOT EXISTS" in statement] == []
 
 
@@ -73,10 +77,26 @@ def test_an_upgrade_that_was_killed_half_way_is_completed(url: str) -> None:
     run_migrate(url)
     engine = open_database(url)
     with engine.begin() as connection:
-        for name in ("push_attempt", "alarm_key", "alembic_version"):
+        for name in ("push_attempt", "alarm_key", "alembic_version", "node", "counter"):
             connection.execute(text(f"DROP TABLE {name}"))
-        on = " ON alarm" if engine.dialect.name == "mysql" else ""
-        connection.execute(text(f"DROP INDEX ix_alarm_state{on}"))
+        for index, table in (("ix_alarm_state", "alarm"), ("ix_assignment_open", "assignment")):
+            on = f" ON {table}" if engine.dialect.name == "mysql" else ""
+            connection.execute(text(f"DROP INDEX {index}{on}"))
     engine.dispose()
     run_migrate(url)
+    assert difference(url) == []
+
+
+def test_a_database_of_the_release_before_the_registry_gets_its_tables_and_keeps_its_own(url: str) -> None:
+    run_migrate(url)
+    engine = open_database(url)
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO alarm_slot (camera_id, rule_id, zone) VALUES ('a', 'b', 'c')"))
+        for name in sorted(set(METADATA.tables) - {"alarm", "alarm_slot", "alarm_key", "push_attempt"}):
+            connection.execute(text(f"DROP TABLE {name}"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    run_migrate(url)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM alarm_slot")).scalar() == 1
+    engine.dispose()
     assert difference(url) == []

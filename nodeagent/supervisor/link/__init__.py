@@ -1,1 +1,0 @@
-"""The child `link`: talks to the registry and to Redis about which cameras this node owns."""
