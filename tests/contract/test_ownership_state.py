@@ -57,6 +57,13 @@ def test_an_epoch_follows_the_highest_known_exactly(world: World, term: Term, kn
     assert world.state.grant(term, "cam", "n1", A, known).epoch == known + 1
 
 
+def test_an_epoch_follows_the_one_of_the_last_owner(world: World, term: Term) -> None:
+    last = Owner(node_id="n1", incarnation=A, epoch=2**60)
+    world.state.rebuild(term, [("waiting", pooled(last)), ("owned", owned(last))])
+    for camera_id in ("waiting", "owned"):
+        assert world.state.grant(term, camera_id, "n2", B).epoch == 2**60 + 1
+
+
 def test_after_the_last_epoch_nothing_is_granted(world: World, term: Term) -> None:
     with pytest.raises(Fenced, match="no epoch is left"):
         world.state.grant(term, "cam", "n1", A, 2**63 - 1)
@@ -187,6 +194,14 @@ def test_one_registry_leads_at_a_time(world: World) -> None:
     assert second.token > first.token
     leader.resign(first)
     assert leader.acquire("one") is None
+    leader.resign(second)
+    ahead = leader.acquire("one", known=2**60)
+    assert ahead is not None
+    assert ahead.token == 2**60 + 1
+    leader.resign(ahead)
+    after = leader.acquire("two")
+    assert after is not None
+    assert after.token > ahead.token
 
 
 def test_a_term_that_ran_out_goes_on_unless_somebody_led_since(world: World) -> None:

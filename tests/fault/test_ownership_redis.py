@@ -146,14 +146,23 @@ def test_a_failover_that_lost_a_grant_gives_the_camera_back_to_who_has_it() -> N
         first = state.grant(term, "cam", "n1", A)
         kept = state.grant(term, "kept", "n1", A)
         eventually(site.replicated)
+        listener = Listener(connect_redis(site.url))
+        assert listener.get(10.0) is MISSED
         site.part()
         second = state.grant(term, "cam", "n2", B)
+        told = listener.get(10.0)
+        assert isinstance(told, Broadcast)
+        assert (told.told, told.epoch) == (Told.GRANTED, second.epoch)
         site.fail_over()
         assert trying(lambda: state.owned_by("n1", A), 60) == {"cam": first, "kept": kept}
         assert leases.renew({"cam": second})["cam"].standing is Standing.UNKNOWN, "the new owner goes on"
         again = eventually(lambda: leader.acquire("registry-2", known=term.token))
         assert again is not None
         assert again.token > term.token
+        assert eventually(lambda: listener.get(0.5), 30) is MISSED
+        publish(client, HINT)
+        assert eventually(lambda: listener.get(0.5)) == HINT
+        listener.close()
         reports = [("cam", owned(first)), ("cam", owned(second)), ("kept", owned(kept))]
         assert state.rebuild(again, reports) == 1
         assert state.rebuild(again, reports) == 0

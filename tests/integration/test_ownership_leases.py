@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,6 +28,8 @@ from nodeagent.infra.ownership.broadcasts import MISSED, WAITING_MAX, Listener, 
 from nodeagent.infra.ownership.leases import Leases
 from nodeagent.infra.ownership.pool import Claims
 from nodeagent.infra.ownership.port import Renewal, Standing
+from nodeagent.infra.ownership.prelude import ALIVE_SET
+from nodeagent.infra.ownership.running import Scripts
 from nodeagent.infra.redis import connect_redis
 from tests.support.eventually import eventually
 from tests.support.fake_processes import TurnedClock
@@ -77,6 +80,7 @@ def put(client: Any, status: TaskStatus | None, key: Owner | None) -> None:
         (pooled(HIGH), None, LOW, Standing.POOLED, HIGH, None),
         (None, None, LOW, Standing.UNKNOWN, None, None),
         (None, LOW, LOW, Standing.HELD, LOW, LOW),
+        (owned(LOW), HIGH, LOW, Standing.TAKEN, HIGH, HIGH),
         (pooled(None), None, LOW, Standing.UNKNOWN, None, None),
         (owned(LOW), LOW, HIGH, Standing.UNKNOWN, LOW, LOW),
         (pooled(LOW), None, HIGH, Standing.UNKNOWN, LOW, None),
@@ -148,6 +152,16 @@ def test_three_nodes_share_a_pool_evenly_and_no_camera_is_taken_twice(client: An
     assert {(b.camera_id, b.epoch) for b in told} == {(c, o.epoch) for mine in taken for c, o in mine.items()}
 
 
+def test_a_node_fills_up_to_its_share_at_once_and_the_dead_have_none(client: Any, world: World) -> None:
+    first, second = claims(client, "n1"), claims(client, "n2")
+    client.zadd(ALIVE_SET, {"ghost": time.time() * 1000 - 1})
+    client.rpush(POOL_LIST, *camera_ids(11))
+    assert len(first.take(nothing_known, 20)) == 5
+    assert len(second.take(nothing_known, 20)) == 6
+    assert first.take(nothing_known, 20) == {}
+    assert world.state.loads() == {"n1": 5, "n2": 6}
+
+
 def test_the_lighter_take_first_and_the_heavier_when_the_lighter_do_not(client: Any, world: World) -> None:
     light, lighter, heavy = (claims(client, name) for name in ("light", "lighter", "heavy"))
     lighter.leave()
@@ -177,6 +191,45 @@ def test_what_others_wrote_into_the_pool_does_no_harm(client: Any, world: World)
     assert other.take(nothing_known, 5) == {}
     assert world.state.pool() == []
     assert Leases(client).holders(["cam"]) == mine
+    client.delete(LOCK_PREFIX + "cam")
+    client.rpush(POOL_LIST, "cam")
+    assert node.take(nothing_known, 5) == mine, "it is the owner still"
+    assert (world.state.pool(), Leases(client).holders(["cam"])) == ([], mine)
+
+
+def test_a_camera_that_left_the_pool_meanwhile_is_not_taken(client: Any, world: World) -> None:
+    client.rpush(POOL_LIST, "gone", "cam")
+
+    def known(_camera_id: str) -> int:
+        client.lrem(POOL_LIST, 0, "gone")
+        return 0
+
+    assert set(claims(client, "n1").take(known, 5)) == {"cam"}
+    assert set(world.state.statuses()) == {"cam"}
+
+
+def test_an_evicted_camera_is_once_in_a_pool_that_somebody_else_wrote_into(client: Any, world: World) -> None:
+    term = world.term()
+    for leave in (world.state.release, lambda camera_id, owner: world.state.evict(term, camera_id, owner)):
+        owner = world.state.grant(term, "cam", "n1", A)
+        client.rpush(POOL_LIST, "cam", "cam")
+        assert leave("cam", owner)
+        assert world.state.pool() == ["cam"]
+
+
+def test_a_rebuild_sets_the_keys_of_those_who_serve(client: Any, world: World) -> None:
+    term, leases = world.term(), Leases(client)
+    owner = world.state.grant(term, "cam", "n1", A)
+    client.delete(LOCK_PREFIX + "cam")
+    assert world.state.rebuild(term, [("cam", pooled(owner))]) == 0
+    assert leases.holders(["cam"]) == {}
+    assert [world.state.rebuild(term, [("cam", owned(owner))]) for _ in range(2)] == [1, 0]
+    assert leases.holders(["cam"]) == {"cam": owner}
+
+
+def test_an_epoch_is_above_the_one_of_a_key_whose_status_is_lost(client: Any, world: World) -> None:
+    client.set(LOCK_PREFIX + "cam", str(LOW.model_copy(update={"epoch": 2**60})))
+    assert world.state.grant(world.term(), "cam", "n2", B).epoch == 2**60 + 1
 
 
 def test_what_is_no_camera_s_id_is_left_out_and_told_once(client: Any, world: World, caplog: Any) -> None:
@@ -208,6 +261,7 @@ def test_a_camera_whose_key_is_gone_is_returned_once_by_any_number_of_agents(cli
     clock.now_s += GONE_S - 0.1
     assert [agent.reclaim() for agent in agents] == [[], []]
     assert Leases(client).renew({"cam-01": mine["cam-01"]})["cam-01"].standing is Standing.HELD
+    assert Scripts(client).run("take back", "", "cam-01", mine["cam-01"], 1) == b"other", "its key was set meanwhile"
     clock.now_s += 0.2
     agents[0].reclaim()
     agents[1].reclaim()
