@@ -32,6 +32,7 @@ from nodeagent.infra.bus.rabbitmq_layout import Layout, Queue, layout
 from nodeagent.infra.bus.topology import Node
 from nodeagent.infra.gaps import GapReason
 from nodeagent.infra.settings.endpoint import TokenSettings
+from nodeagent.infra.settings.registry import CapacitySettings
 from nodeagent.infra.settings.sections import Settings
 from registry.settings import ServiceSettings
 
@@ -39,6 +40,7 @@ DOCS = Path(__file__).resolve().parent
 #: Tables whose heading is not their place in the settings.
 NESTED: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("[[endpoint.tokens]]", TokenSettings, ""),
+    ("[registry.capacity]", CapacitySettings, ""),
     ("[[cameras]]", CameraSpec, ""),
     ("cameras.record, cameras.analyse", StreamSpec, ""),
     ("[[cameras.rules]], every kind", RuleBase, ""),
@@ -124,11 +126,10 @@ def _word(annotation: Any, field: FieldInfo) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if str(origin) == "typing.Literal":
         return " or ".join(f'`"{value}"`' for value in arguments)
+    if origin is dict:
+        return "table of names"
     if origin is tuple:
-        inner = arguments[0]
-        if get_origin(inner) is tuple:
-            return "list of points"
-        return "list of texts" if inner is str or get_args(inner)[:1] == (str,) else "list of tables"
+        return _list_word(arguments[0])
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "table"
     if annotation is str and any(getattr(part, "pattern", "") == ID_PATTERN for part in field.metadata):
@@ -136,6 +137,14 @@ def _word(annotation: Any, field: FieldInfo) -> str:
     if annotation is SecretStr:
         return "text, secret"
     return {float: "number", int: "whole number", bool: "switch", Path: "path"}.get(annotation, "text")
+
+
+def _list_word(inner: Any) -> str:
+    if get_origin(inner) is tuple:
+        return "list of points"
+    if inner is SecretStr:
+        return "list of texts, secret"
+    return "list of texts" if inner is str or get_args(inner)[:1] == (str,) else "list of tables"
 
 
 def limits_of(field: FieldInfo) -> str:

@@ -60,7 +60,7 @@ class Recorder:
     Attributes:
         counts: what happened since the worker last took it over to the status board.
         problem: why no clip can be written now, if so.
-        epoch: the camera's epoch.
+        epoch: the camera's epoch; `next_epoch`: with which clips begin from the next key frame on.
         samples: the decoding side, while this stream is analysed.
         sound: what of it is recorded.
         ahead_ns: how far capture times are ahead of the camera's own clock; none while that is not told.
@@ -92,7 +92,7 @@ class Recorder:
         self.sound = Sound(camera.camera_id)
         self._unlooked = 0
         self.ahead_ns: int | None = None
-        self.epoch = epoch
+        self.epoch = self.next_epoch = epoch
         self.counts = counts
         self.problem: Problem | None = None
 
@@ -210,7 +210,7 @@ class Recorder:
     def _at_key_frame(self, template: Template, packet: av.Packet[av.VideoStream], time_ns: int) -> None:
         other_rate = self._timeline.rate_changed()
         other_header = template.changes(packet)
-        changed = other_header or other_rate or self._next_samples is not self.samples
+        changed = other_header or other_rate or self._next_samples is not self.samples or self.next_epoch != self.epoch
         if not self._segmenter.cuts(time_ns) and not changed and self._part is not None:
             return
         self._close(time_ns)
@@ -219,6 +219,7 @@ class Recorder:
         self._take_samples()
         if other_header and self.samples is not None:
             self.samples.use(template.stream.codec_context)
+        self.epoch = self.next_epoch
         self._open(template.stream, time_ns)
 
     def _open(self, stream: av.VideoStream, start_ns: int) -> None:
@@ -309,15 +310,16 @@ class Recorder:
     def _announce(self, part: Part, end_ns: int, samples: ClipSamples) -> None:
         """Close a clip that was analysed, so that it will be announced."""
         closer, clip = self._books.closer, part.clip
-        started_ns = closer.epoch_started_ns(self.epoch)
+        # The clip's own epoch: the recorder's may be the next one by now.
+        started_ns = closer.epoch_started_ns(clip.epoch)
         if started_ns is None:
             started_ns = samples.sample_ns[0] if samples.sample_ns else clip.start_ns
         task = ClipTask(
             node_id=self._camera.plan.node_id,
             camera_id=clip.camera_id,
-            epoch=self.epoch,
+            epoch=clip.epoch,
             epoch_started_ns=started_ns,
-            clip_seq=closer.next_seq(self.epoch),
+            clip_seq=closer.next_seq(clip.epoch),
             start_ns=clip.start_ns,
             duration_ns=end_ns - clip.start_ns,
             stream=self._stream,

@@ -208,11 +208,26 @@ def last_recorded_ns(storage: Storage, journal: Journal, camera_id: str) -> int 
     return max((end for end in ends if end is not None), default=None)
 
 
-def epoch_for(storage: Storage, journal: Journal, camera_id: str, wall_ns: int) -> int:
-    """The epoch to record with: the journal's, or a new one above every epoch that the pool knows."""
-    if journal.epoch:
+def epoch_for(storage: Storage, journal: Journal, camera_id: str, wall_ns: int, granted: int = 0) -> int:
+    """The epoch to record with: the journal's, the granted one, or a new one above every epoch that the pool knows.
+
+    It never goes back: what was recorded with a later epoch than the granted one is of this node too, and a judge
+    would take what came after it for a stale owner's.
+
+    Args:
+        storage: the pool.
+        journal: the camera's, after the recovery.
+        camera_id: the camera.
+        wall_ns: now.
+        granted: by the registry; 0 where none decides.
+    """
+    if journal.epoch and journal.epoch >= granted:
         return journal.epoch
-    return max(wall_ns // NS_PER_MS, storage.newest_epoch(camera_id) + 1)
+    newest = storage.newest_epoch(camera_id)
+    # Without a journal the numbers of the epoch's clips are lost, so clips of it cannot be continued.
+    if granted > newest or (granted == newest and journal.epoch):
+        return granted
+    return newest + 1 if granted else max(wall_ns // NS_PER_MS, newest + 1)
 
 
 def _frames_of(left: LeftPart) -> Whole:

@@ -118,6 +118,7 @@ class Samples:
         size = sample_size(width, height, self._plan.width)
         self._sample_ns, self._seqs = [], []
         if self._ring is not None and size == (self._scale.width, self._scale.height):
+            self._ring.begin_epoch(epoch)
             return
         self._scale = I420Scaler(*size)
         self._close_ring()

@@ -130,7 +130,8 @@ class Capture:
         # The epoch of a part without a journal is adopted by the recovery, so it comes before the choice of one.
         self._closer = Closer(journal)
         self._counts["repaired"] += recover(storage, self._camera.plan, (self._closer, self._ledger), camera_id, clock)
-        self._epoch = epoch_for(storage, journal, camera_id, clock.wall_ns())
+        granted = wanted.current.epoch(camera_id)
+        self._epoch = epoch_for(storage, journal, camera_id, clock.wall_ns(), granted)
         self._samples = self._make_samples()
         self._publisher = Publisher(bus, camera_id, journal, clock)
         self._feeds = self._make_feeds()
@@ -224,6 +225,20 @@ class Capture:
             feed.recorder.tick()
         self._show()
         self._gone = _wanted(self._wanted, self._spec.camera_id) is None
+        self._follow_grant()
+
+    def _follow_grant(self) -> None:
+        """Record on with the epoch of a later grant, if there is one: the source stays open, no picture is lost."""
+        granted = self._wanted.current.epoch(self._spec.camera_id)
+        if granted <= self._epoch:
+            return
+        log.info(
+            "camera %s: granted again, epoch %d", self._spec.camera_id, granted,
+            extra={"event": "epoch", "camera": self._spec.camera_id, "epoch": granted},
+        )  # fmt: skip
+        self._epoch = granted
+        for feed in self._feeds.values():
+            feed.recorder.next_epoch = granted
 
     def _show(self) -> None:
         cell = self._ctx.cell
@@ -235,6 +250,7 @@ class Capture:
         self._synced = synced
         cell.add("clips_announced", self._publisher.take_announced())
         cell.set("clips_unconfirmed", self._journal.unconfirmed)
+        cell.set("epoch", max(feed.recorder.epoch for feed in self._feeds.values()))
         if self._samples.last_ns:
             cell.set("last_sample_ns", self._samples.last_ns)
         gap_ms = self._ledger.gap_ns // 1_000_000

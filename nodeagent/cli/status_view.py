@@ -40,6 +40,7 @@ _NOTES: dict[Kind, tuple[tuple[str, str], ...]] = {
         ("partial", "partial"),
     ),
     Kind.ENDPOINT: (("requests", "requests"), ("refused", "refused"), ("limited", "put off"), ("failed", "failed")),
+    Kind.LINK: (("cameras", "cameras"), ("given", "given"), ("taken", "taken"), ("failed", "failed reports")),
     Kind.STORAGE: (("clips", "clips"), ("deleted", "deleted")),
     Kind.REDIS: (("keys", "keys"),),
 }

@@ -35,6 +35,7 @@ class Kind(StrEnum):
     JUDGE = "judge"
     ALARM = "alarm"
     ENDPOINT = "endpoint"
+    LINK = "link"
 
 
 #: Gauges of who consumes a queue: messages in its dead-letter queue, and since when (UTC ns) there are some.
@@ -62,6 +63,8 @@ COUNTERS: dict[Kind, tuple[str, ...]] = {
         "analyse_bytes",
         "stream_offset_ms",
         "fsyncs",
+        # The epoch that it records with; a gauge.
+        "epoch",
     ),
     Kind.INFERENCE: (
         "clips",
@@ -88,6 +91,7 @@ COUNTERS: dict[Kind, tuple[str, ...]] = {
         *_ASIDE,
     ),
     Kind.ENDPOINT: ("requests", "bytes", "refused", "limited", "failed", "transfers"),
+    Kind.LINK: ("reports", "failed", "cameras", "given", "taken", "answer_ms"),
 }
 
 

@@ -39,6 +39,9 @@ class State(StrEnum):
     DATABASE_DOWN = "database_down"
     PUSH_FAILING = "push_failing"
     LISTEN_FAILED = "listen_failed"
+    REGISTRY_DOWN = "registry_down"
+    REGISTRY_REFUSES = "registry_refuses"
+    CAMERA_UNFIT = "camera_unfit"
     # Models.
     LOADING_MODEL = "loading_model"
     BAD_MODEL = "bad_model"
@@ -100,6 +103,15 @@ MEANING: dict[State, Meaning] = {
     State.PUSH_FAILING: Meaning(True, "the push target refuses or does not answer: check [[push]] url and its server"),
     State.LISTEN_FAILED: Meaning(
         True, "the clip endpoint cannot listen, see the detail: correct [endpoint], or stop who has the port"
+    ),
+    State.REGISTRY_DOWN: Meaning(
+        True, "no registry answers: all cameras run on, none moves; check [registry] urls and the registries"
+    ),
+    State.REGISTRY_REFUSES: Meaning(
+        True, "the registry refuses this node, see the detail: correct [registry] token, or the node's id"
+    ),
+    State.CAMERA_UNFIT: Meaning(
+        True, "a camera of this node cannot run here, see the detail: give the node its model or class, or move it"
     ),
     State.LOADING_MODEL: Meaning(False),
     State.BAD_MODEL: Meaning(True, "the model cannot serve: see the detail, correct the model's TOML or file"),

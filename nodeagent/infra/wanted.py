@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -19,21 +21,49 @@ from nodeagent.infra.files import write_atomically
 
 
 @dataclass(frozen=True, slots=True)
+class Grant:
+    """That this node owns a camera.
+
+    Attributes:
+        epoch: with which it was granted; at least 1.
+        version: of the camera's configuration as the registry counts it; at least 1.
+    """
+
+    epoch: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
-    """A set of cameras and the number of the change that made it."""
+    """A set of cameras and the number of the change that made it.
+
+    Attributes:
+        version: of the set; grows with each change.
+        cameras: those that this node should serve.
+        grants: by camera, where a registry decides; empty where the configuration does.
+    """
 
     version: int
     cameras: tuple[CameraSpec, ...]
+    grants: Mapping[str, Grant] = field(default_factory=dict)
 
     def camera(self, camera_id: str) -> CameraSpec | None:
         """The camera of this name, if it is wanted."""
         return next((camera for camera in self.cameras if camera.camera_id == camera_id), None)
 
+    def epoch(self, camera_id: str) -> int:
+        """With which the camera was granted; 0 when nobody grants it: then its capture chooses one."""
+        grant = self.grants.get(camera_id)
+        return grant.epoch if grant is not None else 0
+
 
 def write_wanted(path: Path, wanted: Wanted) -> None:
     """Replace the snapshot; a reader sees the old one or the new one, also after a power cut."""
     cameras = [camera.model_dump(mode="json", context=REVEAL) for camera in wanted.cameras]
-    write_atomically(path, json.dumps({"v": 1, "version": wanted.version, "cameras": cameras}).encode(), mode=0o600)
+    doc: dict[str, Any] = {"v": 1, "version": wanted.version, "cameras": cameras}
+    if wanted.grants:
+        doc["grants"] = {name: [grant.epoch, grant.version] for name, grant in wanted.grants.items()}
+    write_atomically(path, json.dumps(doc).encode(), mode=0o600)
 
 
 def read_wanted(path: Path) -> Wanted:
@@ -45,10 +75,11 @@ def read_wanted(path: Path) -> Wanted:
     try:
         doc = json.loads(path.read_bytes())
         cameras = tuple(CameraSpec.model_validate(camera) for camera in doc["cameras"])
-        return Wanted(int(doc["version"]), cameras)
+        grants = {str(name): Grant(int(epoch), int(number)) for name, (epoch, number) in doc.get("grants", {}).items()}
+        return Wanted(int(doc["version"]), cameras, grants)
     except FileNotFoundError:
         return Wanted(0, ())
-    except (ValidationError, ValueError, KeyError, TypeError) as exc:
+    except (ValidationError, ValueError, KeyError, TypeError, AttributeError) as exc:
         raise DecodeError(f"{path.name}: not a snapshot of cameras ({type(exc).__name__})") from None
 
 

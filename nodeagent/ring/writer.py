@@ -65,6 +65,10 @@ class RingWriter:
         self._turn: int = self._words[layout.H_TURN] + 1
         self._words[layout.H_TURN] = self._turn
 
+    def begin_epoch(self, writer_epoch: int) -> None:
+        """Write on with a later epoch; readers do not notice."""
+        self._words[layout.H_EPOCH] = writer_epoch
+
     @classmethod
     def open(
         cls,

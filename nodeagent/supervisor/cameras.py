@@ -1,22 +1,30 @@
-"""Where the supervisor learns which cameras this node serves: a port, and the TOML as its first source."""
+"""Where the supervisor learns which cameras this node serves: a port, and its two sources, the TOML and a registry."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from types import MappingProxyType
+from typing import Final, Protocol
 
 from nodeagent.contract.camera import DEFAULT_CLASS, CameraSpec
-from nodeagent.contract.errors import ConfigError, Fault
+from nodeagent.contract.errors import ConfigError, DecodeError, Fault
 from nodeagent.infra.settings.loader import load_settings
 from nodeagent.infra.settings.sections import PoolSettings, Settings
+from nodeagent.infra.wanted import Grant, read_wanted
+from nodeagent.supervisor.link.handoff import GRANTED, Nudges, read_granted, say_leaving
+
+log = logging.getLogger(__name__)
+
+_NO_GRANTS: Final[Mapping[str, Grant]] = MappingProxyType({})
 
 
 class CameraSource(Protocol):
     """Whoever decides about this node's cameras."""
 
     def fileno(self) -> int | None:
-        """Readable when there is a new set; None when only SIGHUP brings one."""
+        """Readable when there is a new set; None when only a reload brings one."""
         ...
 
     def initial(self) -> tuple[CameraSpec, ...]:
@@ -29,6 +37,23 @@ class CameraSource(Protocol):
         Raises:
             ConfigError: what there is cannot be used; the set before stays.
         """
+        ...
+
+    def reload(self) -> tuple[CameraSpec, ...]:
+        """As `read`, because a person asked for it (SIGHUP): the configuration file is looked at too.
+
+        Raises:
+            ConfigError: the file cannot be used; the set before stays.
+        """
+        ...
+
+    def leave(self) -> bool:
+        """The node is about to stop; whether somebody will take its cameras, which `read` lacks then one by one."""
+        ...
+
+    @property
+    def grants(self) -> Mapping[str, Grant]:
+        """How the cameras of the last good `read` were granted, by their ids; empty where nobody grants."""
         ...
 
     @property
@@ -50,6 +75,7 @@ class TomlCameras:
         self._running = running
         self.needs_restart: tuple[str, ...] = ()
         self.pools = running.pools
+        self.grants = _NO_GRANTS
 
     def fileno(self) -> int | None:
         """Files do not call."""
@@ -73,6 +99,100 @@ class TomlCameras:
         self.needs_restart = tuple(n for n in others if getattr(fresh, n) != getattr(self._running, n))
         self.pools = fresh.pools
         return fresh.cameras
+
+    def reload(self) -> tuple[CameraSpec, ...]:
+        """Read the file.
+
+        Raises:
+            ConfigError: as `read`.
+        """
+        return self.read()
+
+    def leave(self) -> bool:
+        """Nobody takes them."""
+        return False
+
+
+class RegistryCameras:
+    """The cameras that a registry grants: a snapshot that the child `link` writes; it nudges when it has.
+
+    The TOML beside it still says which disks are used.
+    """
+
+    def __init__(self, path: Path, running: Settings, memory_dir: Path) -> None:
+        """`path` is the TOML's, `memory_dir` this life's folder.
+
+        Raises:
+            OSError: the life's folder cannot be written.
+        """
+        self._file = TomlCameras(path, running)
+        self._snapshot = running.node.state_dir / GRANTED
+        self._memory_dir = memory_dir
+        self._nudges = Nudges(memory_dir)
+        self.grants = _NO_GRANTS
+
+    @property
+    def pools(self) -> tuple[PoolSettings, ...]:
+        """The disks of the TOML."""
+        return self._file.pools
+
+    @property
+    def needs_restart(self) -> tuple[str, ...]:
+        """Sections of the TOML that wait for a restart."""
+        return self._file.needs_restart
+
+    def fileno(self) -> int:
+        """Readable after a nudge."""
+        return self._nudges.fileno()
+
+    def initial(self) -> tuple[CameraSpec, ...]:
+        """Those of the last life: they are captured while the link asks whether they are ours still.
+
+        A snapshot that cannot be read is no reason not to start: the registry tells what is in it.
+        """
+        try:
+            found = read_granted(self._snapshot.parent)
+        except (DecodeError, OSError) as exc:
+            log.error("%s; the registry is asked", exc, extra={"event": "granted_unreadable"})  # noqa: TRY400
+            return ()
+        self.grants = found.grants
+        return found.cameras
+
+    def read(self) -> tuple[CameraSpec, ...]:
+        """Read the snapshot.
+
+        Raises:
+            ConfigError: it is none.
+        """
+        self._nudges.drain()
+        try:
+            found = read_wanted(self._snapshot)
+        except (DecodeError, OSError) as exc:
+            why = exc.why if isinstance(exc, DecodeError) else exc.strerror
+            raise ConfigError([Fault(str(self._snapshot), f"cannot be read: {why}")]) from None
+        if not found.version and self.grants:
+            # Somebody removed it.  That is no word of anybody who decides.
+            raise ConfigError([Fault(str(self._snapshot), "gone; the cameras run on")])
+        self.grants = found.grants
+        return found.cameras
+
+    def reload(self) -> tuple[CameraSpec, ...]:
+        """Read the TOML and the snapshot.
+
+        Raises:
+            ConfigError: either cannot be used.
+        """
+        self._file.read()
+        return self.read()
+
+    def leave(self) -> bool:
+        """Tell the link; a life's folder that cannot be written leaves nobody to take the cameras in time."""
+        try:
+            say_leaving(self._memory_dir)
+        except OSError as exc:
+            log.warning("cameras are not handed over: %s", exc.strerror, extra={"event": "no_hand_over"})
+            return False
+        return True
 
 
 def _models_not_loaded(fresh: Settings, running: Settings) -> Iterator[Fault]:

@@ -20,7 +20,7 @@ from nodeagent.infra.logging import set_up_logging
 from nodeagent.infra.sd_notify import Notifier
 from nodeagent.infra.settings.sections import Settings
 from nodeagent.infra.worker import EXIT_FAILED
-from nodeagent.supervisor.cameras import TomlCameras
+from nodeagent.supervisor.cameras import CameraSource, RegistryCameras, TomlCameras
 from nodeagent.supervisor.children import Children
 from nodeagent.supervisor.descriptors import raise_limit
 from nodeagent.supervisor.forkserver import Starter
@@ -98,7 +98,11 @@ def _with_life(
     try:
         children, orders = _children(settings, kinds, starter, life, clock)
         lock.note(life.path.name)
-        source = TomlCameras(config_path, settings)
+        source: CameraSource = (
+            TomlCameras(config_path, settings)
+            if settings.registry is None
+            else RegistryCameras(config_path, settings, life.path)
+        )
         return Loop(settings, source, children, starter, orders, kinds, inbox, notifier, clock).run()
     finally:
         if children is not None:

@@ -45,4 +45,7 @@ KINDS: Final[Mapping[Kind, KindRow]] = {
     Kind.ALARM: KindRow("nodeagent.alarm.worker:main", 60.0, 30.0, 0.85),
     # Its web server is loaded by its own process: hundreds of captures need not carry it.
     Kind.ENDPOINT: KindRow("nodeagent.capture.endpoint.worker:main", 30.0, 15.0, 0.9, preload=False),
+    # Its calls have time-outs of their own and leave its work loop alone.  It leaves late: what it says of the drain
+    # is how a registry knows that the node goes.
+    Kind.LINK: KindRow("nodeagent.supervisor.link.worker:main", 30.0, 20.0, 0.95),
 }

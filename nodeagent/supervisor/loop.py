@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import wait
 from typing import Final
 
@@ -39,6 +39,8 @@ TURN_S: Final = 0.2
 #: Systemd is told that the service is up after this long even when a worker still waits for a peer, seconds: a broker
 #: that is away must not have the unit killed as "did not start".
 READY_PATIENCE_S: Final = 45.0
+#: Part of `node.stop_timeout_s` in which other nodes may take this one's cameras before its captures stop.
+HAND_OVER_SHARE: Final = 0.5
 
 
 class Loop:
@@ -70,8 +72,10 @@ class Loop:
         self._pools: tuple[PoolSettings, ...] = ()
         self._started_s = clock.monotonic_s()
         self._said_ready = False
-        #: When the drain began; None before.  `_hurry`: a second request came.
+        #: When a stop was asked for, and when the drain began: once others have our cameras.  None before.
+        self._leaving_s: float | None = None
         self._draining_s: float | None = None
+        #: A second request came.
         self._hurry = False
 
     def run(self) -> int:
@@ -91,13 +95,14 @@ class Loop:
     def _act(self) -> None:
         """Decide and act on what is known now."""
         now_s = self._clock.monotonic_s()
+        self._end_hand_over(now_s)
         views = self._children.views()
         self._children.apply(decide(self._view(now_s), self._kinds, now_s))
         if not self._said_ready and (workers_ready(views) or now_s - self._started_s > READY_PATIENCE_S):
             self._said_ready = True
             self._notifier.ready()
             log.info("ready: %s", sentence(views, draining=False), extra={"event": "ready"})
-        self._notifier.status(sentence(views, self._draining_s is not None))
+        self._notifier.status(sentence(views, self._leaving_s is not None))
         self._notifier.alive(now_s)
 
     def _view(self, now_s: float) -> View:
@@ -105,12 +110,22 @@ class Loop:
         views = self._children.views()
         roster = full_roster(self._settings, self._cameras)
         total_s = self._settings.node.stop_timeout_s
-        if self._draining_s is None:
-            return View(roster, views, dict.fromkeys(self._kinds, now_s + total_s))
         if self._hurry:
             return View({}, views, dict.fromkeys(self._kinds, now_s))
-        at = drain_step(self._kinds, alive_kinds(views), self._draining_s, total_s, now_s)
+        if self._leaving_s is None or self._draining_s is None:
+            return View(roster, views, dict.fromkeys(self._kinds, now_s + total_s))
+        left_s = self._leaving_s + total_s - self._draining_s
+        at = drain_step(self._kinds, alive_kinds(views), self._draining_s, left_s, now_s)
         return View(kept(roster, at.keep), views, at.stop_by_s)
+
+    def _end_hand_over(self, now_s: float) -> None:
+        """Begin the drain when others capture our cameras, or have had the time to."""
+        if self._leaving_s is None or self._draining_s is not None:
+            return
+        until_s = self._leaving_s + HAND_OVER_SHARE * self._settings.node.stop_timeout_s
+        if not self._cameras or now_s >= until_s:
+            log.info("draining; %d cameras not handed over", len(self._cameras), extra={"event": "handed_over"})
+            self._draining_s = now_s
 
     def _collect(self) -> None:
         """Wait for something to happen and take it in."""
@@ -125,28 +140,37 @@ class Loop:
         for number in self._inbox.drain():
             self._on_signal(number)
         if source is not None and source in happened and self._draining_s is None:
-            self._reload()
+            self._reload(self._source.read)
 
     def _on_signal(self, number: signal.Signals) -> None:
         if number is signal.SIGHUP:
-            if self._draining_s is None:
-                self._reload()
-        elif self._draining_s is None:
-            log.info("%s: draining", number.name, extra={"event": "drain"})
-            self._draining_s = self._clock.monotonic_s()
-            self._children.killed = 0
-            self._notifier.stopping()
+            if self._leaving_s is None:
+                self._reload(self._source.reload)
+        elif self._leaving_s is None:
+            self._leave(number)
         else:
             log.warning("%s again: ending at once", number.name, extra={"event": "drain_hurry"})
+            self._draining_s = self._draining_s or self._clock.monotonic_s()
             self._hurry = True
 
-    def _reload(self) -> None:
+    def _leave(self, number: signal.Signals) -> None:
+        self._leaving_s = self._clock.monotonic_s()
+        self._children.killed = 0
+        self._notifier.stopping()
+        if self._source.leave():
+            log.info("%s: handing cameras over", number.name, extra={"event": "hand_over"})
+        else:
+            log.info("%s: draining", number.name, extra={"event": "drain"})
+            self._draining_s = self._leaving_s
+
+    def _reload(self, read: Callable[[], tuple[CameraSpec, ...]]) -> None:
         """Take the cameras that are wanted now; anything wrong with them changes nothing."""
-        # Before the first "ready" there is nothing that systemd could see being reloaded.
-        if self._said_ready:
+        # Before the first "ready" there is nothing that systemd could see being reloaded, nor after "stopping".
+        tell = self._said_ready and self._leaving_s is None
+        if tell:
             self._notifier.reloading(self._clock.monotonic_s())
         try:
-            self._take_cameras(self._source.read())
+            self._take_cameras(read())
         except ConfigError as exc:
             for fault in exc.faults:
                 log.error("not reloaded: %s", fault, extra={"event": "reload_fault", "path": fault.path})  # noqa: TRY400
@@ -163,7 +187,7 @@ class Loop:
                     ", ".join(later),
                     extra={"event": "needs_restart"},
                 )
-        if self._said_ready:
+        if tell:
             self._notifier.ready()
 
     def _note(self, refused: tuple[str, ...]) -> None:
@@ -177,7 +201,7 @@ class Loop:
     def _take_cameras(self, cameras: tuple[CameraSpec, ...]) -> None:
         # Snapshot first: a capture that starts must find its camera in it, and a kill here changes nothing else.
         self._take_pools(self._source.pools)
-        write_wanted(self._wanted_path, Wanted(self._last_version() + 1, cameras))
+        write_wanted(self._wanted_path, Wanted(self._last_version() + 1, cameras, self._source.grants))
         added, gone = set(cameras) - set(self._cameras), set(self._cameras) - set(cameras)
         self._cameras = cameras
         self._orders.set_cameras(cameras)

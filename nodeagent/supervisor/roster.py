@@ -48,6 +48,8 @@ def full_roster(settings: Settings, cameras: Iterable[CameraSpec]) -> Roster:
     wants += [Want(Kind.INFERENCE, str(i)) for i in range(settings.inference.workers)]
     if settings.endpoint is not None:
         wants.append(Want(Kind.ENDPOINT, ""))
+    if settings.registry is not None:
+        wants.append(Want(Kind.LINK, ""))
     wants += [Want(Kind.CAPTURE, camera.camera_id, camera.capture_part) for camera in cameras]
     return {want.name: want for want in wants}
 

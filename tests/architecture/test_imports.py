@@ -60,6 +60,8 @@ MUST_BE_PURE = (
     "nodeagent.supervisor.decide",
     "nodeagent.supervisor.kinds",
     "nodeagent.supervisor.lifecycle",
+    "nodeagent.supervisor.link.costs",
+    "nodeagent.supervisor.link.reconcile",
     "nodeagent.supervisor.roster",
     "registry.brake",
     "registry.membership",

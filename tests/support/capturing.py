@@ -43,7 +43,7 @@ from nodeagent.infra.settings.loader import load_settings
 from nodeagent.infra.settings.sections import PoolSettings
 from nodeagent.infra.stop import Stop
 from nodeagent.infra.storage import Storage, StoredClip, init_pool
-from nodeagent.infra.wanted import Wanted, write_wanted
+from nodeagent.infra.wanted import Grant, Wanted, write_wanted
 from nodeagent.infra.worker import WorkerContext
 
 ROOT = Path(__file__).parent.parent.parent
@@ -176,6 +176,8 @@ class CaptureProcess:
     #: The sub-stream, if there is one.
     analyse: str = ""
     clip_s: float = 5.0
+    #: With which a registry granted the camera; 0: none did.
+    epoch: int = 0
 
     def __post_init__(self) -> None:
         self.config = self.folder / "agent.toml"
@@ -208,7 +210,13 @@ class CaptureProcess:
             sample_mode=self.sample_mode,
             sample_width=160,
         )
-        write_wanted(self.state_dir / "wanted.json", Wanted(1, (spec,)))
+        grants = {CAMERA: Grant(self.epoch, 1)} if self.epoch else {}
+        write_wanted(self.state_dir / "wanted.json", Wanted(1, (spec,), grants))
+
+    def grant(self, epoch: int) -> None:
+        """Write the wanted set with this grant."""
+        self.epoch = epoch
+        self.set_source(self.url)
 
     def start(self) -> None:
         """Start the worker."""

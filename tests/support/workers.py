@@ -90,5 +90,7 @@ if __name__ == "__main__":
     config = Path(sys.argv[1])
     if os.environ.get("TEST_REDIS") == "real":
         WORKER_KINDS[Kind.REDIS] = KINDS[Kind.REDIS]
+    if os.environ.get("TEST_LINK") == "real":
+        WORKER_KINDS[Kind.LINK] = KINDS[Kind.LINK]
     preload = os.environ.get("TEST_PRELOAD", "tests.support.workers")
     sys.exit(daemon.supervise(load_settings(config), config, WORKER_KINDS, preload))

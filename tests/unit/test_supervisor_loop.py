@@ -15,12 +15,12 @@ from nodeagent.contract.report import Kind, Phase
 from nodeagent.infra.board import Board
 from nodeagent.infra.settings.loader import load_settings
 from nodeagent.infra.settings.sections import PoolSettings, Settings
-from nodeagent.infra.wanted import read_wanted
+from nodeagent.infra.wanted import Grant, read_wanted
 from nodeagent.supervisor.cameras import TomlCameras
 from nodeagent.supervisor.children import Children
 from nodeagent.supervisor.inbox import Inbox
 from nodeagent.supervisor.kinds import KINDS
-from nodeagent.supervisor.loop import READY_PATIENCE_S, Loop
+from nodeagent.supervisor.loop import HAND_OVER_SHARE, READY_PATIENCE_S, Loop
 from nodeagent.supervisor.orders import OrderMaker
 from nodeagent.supervisor.reload_note import ReloadNote, read_note, write_note
 from nodeagent.supervisor.roster import Want
@@ -56,6 +56,8 @@ class FedCameras:
         self.read_fd, self.write_fd = os.pipe()
         self.next: tuple[CameraSpec, ...] | ConfigError = ()
         self.needs_restart: tuple[str, ...] = ()
+        self.grants: dict[str, Grant] = {}
+        self.takers = False
         self.pools = (PoolSettings(path=Path("/pool")),)
 
     def fileno(self) -> int:
@@ -69,6 +71,11 @@ class FedCameras:
         if isinstance(self.next, ConfigError):
             raise self.next
         return self.next
+
+    reload = read
+
+    def leave(self) -> bool:
+        return self.takers
 
     def feed(self, found: tuple[CameraSpec, ...] | ConfigError) -> None:
         self.next = found
@@ -148,6 +155,64 @@ def test_a_source_that_calls_is_read_and_its_faults_change_nothing(bench: Bench)
     bench.turn()
     assert "capture:gate" in bench.phases()
     assert bench.notes.heard == ["ready", "reloading", "ready", "reloading", "ready"]
+
+
+def leaving(bench: Bench) -> None:
+    """Cameras `gate` and `yard` run, others may take them, and a stop was asked for."""
+    bench.source.takers = True
+    bench.source.grants = {"gate": Grant(7, 1), "yard": Grant(7, 1)}
+    yard = gate().model_copy(update={"camera_id": "yard"})
+    bench.loop._take_cameras((gate(), yard))
+    bench.turn()
+    for process in bench.starter.alive():
+        bench.board.cell(process.order.cell).ready()
+    bench.turn()
+    bench.turn()
+    bench.loop._on_signal(signal.SIGTERM)
+
+
+def captures(bench: Bench) -> dict[str, Phase]:
+    return {name: phase for name, phase in bench.phases().items() if name.startswith("capture")}
+
+
+def test_cameras_are_captured_until_others_have_them(bench: Bench) -> None:
+    leaving(bench)
+    bench.turn()
+    assert captures(bench) == {"capture:gate": Phase.RUNNING, "capture:yard": Phase.RUNNING}
+    # One is taken: the other runs on, and so do the workers.
+    bench.source.grants = {"gate": Grant(7, 1)}
+    bench.loop._reload(lambda: (gate(),))
+    bench.turn()
+    assert captures(bench) == {"capture:gate": Phase.RUNNING, "capture:yard": Phase.STOPPING}
+    assert bench.phases()["judge:0"] is Phase.RUNNING
+    bench.loop._take_cameras(())
+    bench.turn()
+    assert set(captures(bench).values()) == {Phase.STOPPING}
+    assert bench.phases()["redis"] is Phase.RUNNING
+    # Systemd was told once, at the beginning, and not that anything is reloaded or ready since.
+    assert bench.notes.heard == ["ready", "stopping"]
+
+
+def test_nobody_waits_longer_than_a_share_of_the_time_for_others_to_take_cameras(bench: Bench) -> None:
+    leaving(bench)
+    total_s = bench.settings.node.stop_timeout_s
+    bench.clock.now_s += HAND_OVER_SHARE * total_s - 0.1
+    bench.turn()
+    assert set(captures(bench).values()) == {Phase.RUNNING}
+    bench.clock.now_s += 0.2
+    bench.turn()
+    assert set(captures(bench).values()) == {Phase.STOPPING}
+    # All is over when it would have been without anybody to take them.
+    view = bench.loop._view(bench.clock.now_s)
+    assert max(view.stop_by_s.values()) == pytest.approx(100.0 + total_s)
+
+
+def test_a_second_request_ends_a_hand_over_at_once(bench: Bench) -> None:
+    leaving(bench)
+    bench.loop._on_signal(signal.SIGTERM)
+    bench.turn()
+    bench.turn()
+    assert all(signal.SIGKILL in process.got for process in bench.starter.processes)
 
 
 def test_what_is_not_in_force_is_noted_until_it_is(bench: Bench) -> None:

@@ -33,7 +33,7 @@ def cross_faults(doc: dict[str, Any]) -> list[Fault]:
         faults += _twice(f"cameras[{i}].rules", "rule_id", rules)
         for j, rule in rules:
             faults += _twice(f"cameras[{i}].rules[{j}].zones", "name", _tables(rule.get("zones")))
-    return faults + list(_endpoint(doc)) + list(_limits(doc))
+    return faults + list(_endpoint(doc)) + list(_registry(doc)) + list(_limits(doc))
 
 
 def _tables(value: Any) -> list[tuple[int, dict[str, Any]]]:
@@ -70,6 +70,20 @@ def _endpoint(doc: dict[str, Any]) -> Iterator[Fault]:
     for given, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
         if given in endpoint and other not in endpoint:
             yield Fault(f"endpoint.{other}", f"required with {given}, but missing")
+
+
+def _registry(doc: dict[str, Any]) -> Iterator[Fault]:
+    registry = doc.get("registry")
+    if not isinstance(registry, dict):
+        return
+    if _tables(doc.get("cameras")):
+        yield Fault("cameras", "expected none beside [registry], which knows the cameras")
+    if doc.get("models", []) == []:
+        yield Fault("models", "the cameras of a registry need at least one [[models]]")
+    if "token" not in registry and "token_file" not in registry:
+        yield Fault("registry.token", "required, or token_file, but missing")
+    if "token" in registry and "token_file" in registry:
+        yield Fault("registry.token_file", "expected only one of token and token_file")
 
 
 def _classes(doc: dict[str, Any]) -> Iterator[Fault]:

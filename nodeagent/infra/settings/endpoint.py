@@ -18,7 +18,12 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]*")
 _LISTEN = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s:/@\[\]]+)):([0-9]{1,5})")
 
 
-def _checked(token: SecretStr) -> SecretStr:
+def checked_token(token: SecretStr) -> SecretStr:
+    """The token, long enough and fit for a header.
+
+    Raises:
+        ValueError: it is not.
+    """
     text = token.get_secret_value()
     if len(text) < TOKEN_LEAST or not _TOKEN.fullmatch(text):
         raise ValueError(
@@ -36,7 +41,7 @@ class TokenSettings(FrozenStrict):
     #: The token, at least 32 characters.
     token: SecretStr
 
-    _token = field_validator("token")(_checked)
+    _token = field_validator("token")(checked_token)
 
 
 class EndpointSettings(FrozenStrict):
@@ -84,7 +89,7 @@ class PeerSettings(FrozenStrict):
     #: Certificates to trust, PEM, when its certificate is none that the system trusts.
     ca_file: Path | None = None
 
-    _token = field_validator("token")(_checked)
+    _token = field_validator("token")(checked_token)
 
     @field_validator("url")
     @classmethod

@@ -18,7 +18,7 @@ from nodeagent.contract.errors import Fault
 from nodeagent.contract.rule import Rule
 
 #: Keys whose value never appears in a fault.
-SECRET_KEYS: Final = frozenset({"url", "secret", "password", "token", "tokens"})
+SECRET_KEYS: Final = frozenset({"url", "urls", "secret", "password", "token", "tokens"})
 #: Longest value quoted in a fault, characters.
 QUOTE_MAX: Final = 60
 

@@ -24,6 +24,8 @@ PATH_FIELDS: Final = frozenset(
         "endpoint.tls_cert",
         "endpoint.tls_key",
         "peers[].ca_file",
+        "registry.token_file",
+        "registry.ca_file",
     }
 )
 

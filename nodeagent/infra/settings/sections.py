@@ -18,6 +18,7 @@ from nodeagent.contract.ids import FrozenStrict, ModelName, NodeId, Number, Whol
 from nodeagent.contract.url import check_url
 from nodeagent.infra.redis_url import check_redis_url
 from nodeagent.infra.settings.endpoint import EndpointSettings, PeerSettings
+from nodeagent.infra.settings.registry import RegistrySettings
 
 GIB = 1024**3
 #: Words in the names of queues that all nodes share, such as `clips.spill` and `clips.retry.5` (`infra.bus`).
@@ -256,6 +257,7 @@ class Settings(FrozenStrict):
     push: tuple[PushSettings, ...] = ()
     endpoint: EndpointSettings | None = None
     peers: tuple[PeerSettings, ...] = ()
+    registry: RegistrySettings | None = None
     log: LogSettings = LogSettings()
     cameras: tuple[CameraSpec, ...] = ()
 

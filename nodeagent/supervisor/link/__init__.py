@@ -1,0 +1,1 @@
+"""The child `link`: talks to the registry and to Redis about which cameras this node owns."""

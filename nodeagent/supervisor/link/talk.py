@@ -1,0 +1,239 @@
+"""The link's conversation with the registry, in a thread of its own: a registry that is slow holds no renewal up.
+
+It reports once a second and asks for the list of cameras when it is told to.  What it hears lies here until the work
+loop takes it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Protocol
+
+from nodeagent.contract.errors import Unavailable
+from nodeagent.contract.ids import NS_PER_S, CameraId
+from nodeagent.contract.ownership import REPORT_S, SKEW_NS, AgentReport, Owner, ReportAnswer
+from nodeagent.contract.states import State
+from nodeagent.infra.board import BoardCell
+from nodeagent.infra.clock import Clock
+from nodeagent.infra.wanted import Grant
+from nodeagent.supervisor.link.client import Listing, RegistryRefuses, Whereabouts
+
+log = logging.getLogger(__name__)
+
+#: Least time between two questions for the list, seconds: what one answer leaves open is asked for soon, not in a spin.
+ASK_LEAST_S = 0.25
+#: The same after a failure, seconds.
+ASK_AGAIN_S = 1.0
+#: What is being asked at the end is waited for so long, seconds: its time-outs, for one registry.
+CLOSE_S = 3.0
+#: Cameras that a list lacks are asked for one by one, so many at a time.
+NAMED_AT_ONCE = 50
+
+Trouble = tuple[State, str]
+
+
+class Registry(Protocol):
+    """What is asked of a registry; `client.RegistryClient` says what each call raises."""
+
+    def report(self, report: AgentReport) -> ReportAnswer:
+        """Report, and take the answer."""
+        ...
+
+    def cameras(self, incarnation: str) -> Listing:
+        """The cameras of this life of the node."""
+        ...
+
+    def owner(self, camera_id: CameraId) -> Whereabouts:
+        """Who owns a camera."""
+        ...
+
+
+class Reporter(Protocol):
+    """Makes reports (`report.Reports`)."""
+
+    def make(self, incarnation: str, grants: Mapping[CameraId, Grant], *, leaving: bool) -> AgentReport:
+        """The next one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What the registry said so far.
+
+    Attributes:
+        listing: its last list of our cameras.
+        asked_s: monotonic time before that was asked for; None before there was one.
+        is_stale: a configuration changed since.
+        named: of held cameras that the list lacked: their owners; None: the registry knows no such camera.
+        trouble: why it does not hear us, if so.
+        warnings: sentences for a person.
+    """
+
+    listing: Listing = field(default_factory=lambda: Listing({}, {}))
+    asked_s: float | None = None
+    is_stale: bool = False
+    named: Mapping[CameraId, Owner | None] = field(default_factory=lambda: MappingProxyType({}))
+    trouble: Trouble | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class Talk:
+    """The thread and what it exchanges with the work loop."""
+
+    def __init__(self, registry: Registry, reports: Reporter, incarnation: str, cell: BoardCell, clock: Clock) -> None:
+        self._registry = registry
+        self._reports = reports
+        self._incarnation = incarnation
+        self._cell = cell
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._closing = False
+        self._wants_list = False
+        self._grants: Mapping[CameraId, Grant] = {}
+        self._leaving = False
+        self._heard = Heard()
+        self._is_news = False
+        #: Version of all configurations: as the registry told last, and as it was before the last list.
+        self._version: int | None = None
+        self._listed_version: int | None = None
+        self._report_at_s = 0.0
+        self._list_at_s = 0.0
+        self._thread = threading.Thread(target=self._run, name="registry", daemon=True)
+
+    def start(self) -> None:
+        """Begin to talk."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Say no more."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join(CLOSE_S)
+
+    def tell(self, grants: Mapping[CameraId, Grant], *, leaving: bool) -> None:
+        """What the next reports say; that the node leaves is said at once."""
+        with self._changed:
+            if leaving and not self._leaving:
+                self._report_at_s = 0.0
+                self._changed.notify()
+            self._grants, self._leaving = dict(grants), leaving
+
+    def want_list(self) -> None:
+        """Have the list asked for."""
+        with self._changed:
+            self._wants_list = True
+            self._changed.notify()
+
+    def heard(self) -> Heard:
+        """What was heard so far."""
+        with self._changed:
+            self._is_news = False
+            return self._heard
+
+    @property
+    def is_news(self) -> bool:
+        """Whether a list came since the last call of `heard`."""
+        return self._is_news
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                if self._closing:
+                    return
+                now_s = self._clock.monotonic_s()
+                reports, lists = now_s >= self._report_at_s, self._wants_list and now_s >= self._list_at_s
+                if not (reports or lists):
+                    due_s = min(self._report_at_s, self._list_at_s) if self._wants_list else self._report_at_s
+                    self._changed.wait(max(0.0, due_s - now_s))
+                    continue
+            try:
+                self._turn(reports, lists, now_s)
+            except Exception:
+                # The outermost line of the thread: a report that cannot be made must not end all that follow.
+                log.exception("talking to the registry failed; goes on", extra={"event": "registry_error"})
+
+    def _turn(self, reports: bool, lists: bool, now_s: float) -> None:
+        # The list first: who waits for it may be a camera that nobody captures.
+        if lists:
+            self._list_at_s = now_s + ASK_LEAST_S
+            self._ask(self._list)
+        if reports:
+            # From the time that it was due, so that reports keep their rhythm, unless some were missed.
+            late_s = now_s - self._report_at_s
+            self._report_at_s = now_s + (REPORT_S - late_s if late_s < REPORT_S else REPORT_S)
+            self._ask(self._report)
+
+    def _ask(self, what: Callable[[], None]) -> None:
+        try:
+            what()
+        except Unavailable as exc:
+            self._fail((State.REGISTRY_DOWN, str(exc)))
+        except RegistryRefuses as exc:
+            self._fail((State.REGISTRY_REFUSES, str(exc)))
+
+    def _report(self) -> None:
+        report = self._reports.make(self._incarnation, self._grants, leaving=self._leaving)
+        asked_s, asked_ns = self._clock.monotonic_s(), self._clock.wall_ns()
+        answer = self._registry.report(report)
+        self._cell.add("reports")
+        self._cell.set("answer_ms", round((self._clock.monotonic_s() - asked_s) * 1000))
+        self._version = answer.cameras_version
+        stale = self._listed_version is not None and self._version != self._listed_version
+        warnings = (*answer.warnings, *skew(asked_ns, answer.now_ns, self._clock.wall_ns()))
+        with self._changed:
+            if self._heard.trouble is not None:
+                log.info("the registry answers again", extra={"event": "registry_up"})
+            for sentence in set(warnings) - set(self._heard.warnings):
+                log.warning("registry: %s", sentence, extra={"event": "registry_warning"})
+            self._is_news |= stale and not self._heard.is_stale
+            self._heard = replace(self._heard, trouble=None, warnings=warnings, is_stale=stale)
+
+    def _list(self) -> None:
+        # Before the question: a change that comes while it is answered is seen in the next report.
+        version, asked_s = self._version, self._clock.monotonic_s()
+        listing = self._registry.cameras(self._incarnation)
+        named = self._name(sorted(self._grants.keys() - listing.offers.keys() - listing.unfit.keys()))
+        self._listed_version = version
+        with self._changed:
+            self._wants_list = False
+            self._is_news = True
+            self._heard = replace(self._heard, listing=listing, asked_s=asked_s, named=named, is_stale=False)
+
+    def _name(self, missing: list[CameraId]) -> dict[CameraId, Owner | None]:
+        """Ask who owns cameras that we hold and the list lacks."""
+        named: dict[CameraId, Owner | None] = {}
+        for camera_id in missing[:NAMED_AT_ONCE]:
+            try:
+                found = self._registry.owner(camera_id)
+            except (Unavailable, RegistryRefuses) as exc:
+                log.debug("camera %s: %s", camera_id, exc)
+                continue
+            if not found.known:
+                named[camera_id] = None
+            elif found.owner is not None:
+                named[camera_id] = found.owner
+        return named
+
+    def _fail(self, trouble: Trouble) -> None:
+        self._cell.add("failed")
+        self._list_at_s = self._clock.monotonic_s() + ASK_AGAIN_S
+        with self._changed:
+            before, self._heard = self._heard.trouble, replace(self._heard, trouble=trouble)
+        if before != trouble:
+            log.warning("%s", trouble[1], extra={"event": trouble[0].value})
+
+
+def skew(sent_ns: int, theirs_ns: int, received_ns: int) -> tuple[str, ...]:
+    """A sentence when the registry's clock differs from ours by more than the way there and back explains."""
+    early_ns, late_ns = sent_ns - theirs_ns, theirs_ns - received_ns
+    off_ns = max(early_ns, late_ns)
+    if off_ns <= SKEW_NS:
+        return ()
+    ahead = "behind" if late_ns == off_ns else "ahead of"
+    return (f"this host's clock is {round(off_ns / NS_PER_S)} s {ahead} the registry's",)
