@@ -137,6 +137,30 @@ def test_a_flushed_redis_is_rebuilt_and_no_camera_moves(client: Any, world: Worl
         assert world.state.grant(again, camera_id, "n3", B).epoch > owner.epoch
 
 
+def test_agents_restore_a_flushed_redis_without_any_registry(client: Any, world: World) -> None:
+    client.rpush(POOL_LIST, *(f"cam-{i}" for i in range(4)))
+    agents = [Claims(client, name, incarnation, TurnedClock()) for name, incarnation in (("n1", A), ("n2", B))]
+    for agent in agents:
+        agent.alive()
+    held = [agent.take(lambda _: 0, 4) for agent in agents]
+    stale = {"cam-4": Owner(node_id="n1", incarnation=A, epoch=7)}
+    latest = {"cam-4": Owner(node_id="n2", incarnation=B, epoch=8)}
+    leases = Leases(client)
+    client.flushall()
+    client.rpush(POOL_LIST, "cam-4")
+    unknown = [{c for c, r in leases.renew(mine).items() if r.standing is Standing.UNKNOWN} for mine in held]
+    assert unknown == [set(mine) for mine in held]
+    assert [agent.restore(mine) for agent, mine in zip(agents, held, strict=True)] == [2, 2]
+    assert agents[0].restore(stale) == 1
+    assert agents[1].restore(latest) == 1
+    assert agents[0].restore(stale) == 0, "somebody has it by a later epoch"
+    assert agents[0].restore(held[0]) == agents[0].restore({}) == 0
+    assert world.state.owned_by("n1", A) == held[0]
+    assert world.state.owned_by("n2", B) == held[1] | latest
+    assert {r.standing for r in leases.renew(held[1] | latest).values()} == {Standing.HELD}
+    assert world.state.pool() == []
+
+
 def test_a_failover_that_lost_a_grant_gives_the_camera_back_to_who_has_it() -> None:
     with SentinelSite() as site:
         client = connect_redis(site.url)

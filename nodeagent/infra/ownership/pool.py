@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import redis
@@ -86,6 +86,18 @@ class Claims:
                 elif word == b"heavier":
                     break
         return taken
+
+    def restore(self, held: Mapping[CameraId, Owner]) -> int:
+        """Say anew that this node owns what it serves, after a renewal found that Redis does not know it any more.
+
+        For as long as no registry rebuilds the state, nor deletes cameras.  Nothing is taken from who owns a camera by
+        an epoch that is not lower.  Returns how many cameras were restored.
+
+        Raises:
+            Unavailable: Redis is away; some may have been restored.
+        """
+        rows = [(camera_id, TaskPhase.OWNED.value, str(owner)) for camera_id, owner in held.items()]
+        return int(self._scripts.run("rebuild", "", *(text for row in rows for text in row))) if rows else 0
 
     def reclaim(self) -> list[CameraId]:
         """Return cameras whose key has been gone for long enough to the pool; call it every few seconds.

@@ -127,12 +127,12 @@ return 'done'
 """
 )
 
-#: ARGV: term, then camera, phase and owner (or nothing) of each.  Returns how many changed, or -1 for a term that is
-#: over.  A key that is held by an epoch that is not lower is a memory as well.
+#: ARGV: term (empty: an owner's own memory), then camera, phase and owner (or nothing) of each.  Returns how many
+#: changed, or -1 for a term that is over.  A key that is held by an epoch that is not lower is a memory as well.
 REBUILD = (
     PRELUDE
     + """
-if not leads(ARGV[1]) then return -1 end
+if ARGV[1] ~= '' and not leads(ARGV[1]) then return -1 end
 local changed, now = 0, now_ms()
 for i = 2, #ARGV, 3 do
   local camera, phase, owner = ARGV[i], ARGV[i + 1], ARGV[i + 2]
