@@ -59,7 +59,7 @@ class Node:
         self.config.write_text(CONFIG.format(redis=redis_url, urls=listed, token=token, strategy=strategy))
         self.settings = load_settings(self.config)
         self.state_dir = self.settings.node.state_dir
-        self.memory_dir = folder / "life"
+        self.memory_dir = folder / f"life-{len(list(folder.glob('life-*')))}"
         (self.memory_dir / "rings").mkdir(parents=True)
         board = Board.create(self.memory_dir / "board", "n1", os.getpid(), 1, cells=8)
         self.cell = board.claim("link", Kind.LINK)
@@ -298,6 +298,18 @@ def test_another_agent_with_our_name_takes_what_it_is_granted(node: Node, regist
     eventually(lambda: node.served() == {}, within_s=3)
 
 
+def test_a_camera_that_moves_is_let_go_once_it_is_captured_there(node: Node, registry: Registry) -> None:
+    granted = registry.grant("gate")
+    eventually(lambda: "gate" in node.served(), within_s=4)
+    registry.keeps["n1"] = {"gate": granted.epoch}
+    registry.state.grant(registry.term, "gate", "n2", OTHER_LIFE)
+    asked = registry.asked.count("/api/v1/nodes/n1/cameras")
+    eventually(lambda: registry.asked.count("/api/v1/nodes/n1/cameras") >= asked + 3, within_s=6)
+    assert node.served() == {"gate": Grant(granted.epoch, 1)}
+    registry.keeps.clear()
+    eventually(lambda: node.served() == {}, within_s=2)
+
+
 def test_a_node_that_leaves_hands_over_camera_by_camera(node: Node, registry: Registry) -> None:
     epochs = {name: registry.grant(name).epoch for name in ("gate", "yard")}
     eventually(lambda: sorted(node.served()) == ["gate", "yard"], within_s=4)
@@ -327,6 +339,21 @@ def test_what_nobody_took_is_given_back_at_the_end(tmp_path: Path, redis_url: st
         registry.grant("gate")
         eventually(lambda: "gate" in node.served(), within_s=4)
     assert registry.state.pool() == ["gate"]
+
+
+def test_a_node_that_knows_cameras_claims_them_while_no_registry_answers(
+    tmp_path: Path, redis_url: str, registry: Registry
+) -> None:
+    with Node(tmp_path, redis_url, [registry.url], strategy="claim") as node:
+        catalogue = node.state_dir / "catalogue.json"
+        eventually(lambda: catalogue.exists(), within_s=4)
+    assert catalogue.stat().st_mode & 0o777 == 0o600
+    registry.refusal = (503, b"")
+    registry.state.offer(registry.term, ["gate", "yard"])
+    with Node(tmp_path, redis_url, [registry.url], strategy="claim") as node:
+        eventually(lambda: sorted(node.served()) == ["gate", "yard"], within_s=6)
+        eventually(node.shows(State.REGISTRY_DOWN))
+        assert {g.version for g in node.served().values()} == {1}
 
 
 def test_a_node_that_claims_takes_from_the_pool(tmp_path: Path, redis_url: str, registry: Registry) -> None:

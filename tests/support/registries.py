@@ -32,7 +32,6 @@ class Registry:
         asked: paths that it was asked for, oldest first.
         cameras: configurations, and their versions.
         keeps: cameras that it lists for whoever owned them before, by node: the new owner does not capture them yet.
-        silent: whether it says nothing of owners in its lists: of broadcasts only.
         refusal: status and body that it answers with instead; none: it answers.
         clock_off_ns: how far its clock is ahead.
     """
@@ -124,6 +123,8 @@ class Registry:
             case "GET", ["nodes", node_id, "cameras"]:
                 owned = self.state.owned_by(node_id, query["incarnation"][0])
                 epochs = {**self.keeps.get(node_id, {}), **{name: owner.epoch for name, owner in owned.items()}}
+                if query["strategy"] == ["claim"]:
+                    epochs = dict.fromkeys(self.cameras, 0) | epochs
                 return [self._row(name, epoch) for name, epoch in epochs.items() if name in self.cameras]
             case "GET", ["cameras", camera_id, "owner"]:
                 status = self.state.statuses().get(camera_id)

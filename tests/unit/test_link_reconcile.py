@@ -26,6 +26,7 @@ from nodeagent.supervisor.link.reconcile import (
 )
 
 NOW = 1000.0
+LONG_AGO = {"gate": NOW - HAND_OVER_S}
 LIFE, OTHER_LIFE = "a" * 16, "b" * 16
 
 
@@ -58,23 +59,23 @@ IDLE = Facts("n1", LIFE, {}, word(), {}, asked_s=NOW - 1)
         pytest.param(IDLE, [], id="nothing to do"),
         # What takes a camera away.
         pytest.param(
-            replace(HOLDING, word=word(Standing.TAKEN, owner(8, "n2"))),
-            [LetGo("gate", "n2 owns it, epoch 8")],
+            replace(HOLDING, word=word(Standing.TAKEN, owner(8, "n2")), moved_s=LONG_AGO),
+            [LetGo("gate", "n2 owns it, epoch 8"), Fetch("cameras are handed over")],
             id="another node owns it",
         ),
         pytest.param(
-            replace(HOLDING, word=word(Standing.TAKEN, owner(8, life=OTHER_LIFE)), asked_s=NOW),
-            [LetGo("gate", "n1 owns it, epoch 8")],
+            replace(HOLDING, word=word(Standing.TAKEN, owner(8, life=OTHER_LIFE)), moved_s=LONG_AGO),
+            [LetGo("gate", "n1 owns it, epoch 8"), Fetch("cameras are handed over")],
             id="another agent with our node id owns it",
         ),
         pytest.param(
-            replace(HOLDING, word=word(Standing.TAKEN, owner(7, "n2")), asked_s=NOW),
-            [LetGo("gate", "n2 owns it, epoch 7")],
+            replace(HOLDING, word=word(Standing.TAKEN, owner(7, "n2")), moved_s=LONG_AGO),
+            [LetGo("gate", "n2 owns it, epoch 7"), Fetch("cameras are handed over")],
             id="a copy of another node's state folder",
         ),
         pytest.param(
-            replace(HOLDING, word=LOST, offers={}, named={"gate": owner(8, "n2")}, asked_s=NOW),
-            [LetGo("gate", "n2 owns it, epoch 8")],
+            replace(HOLDING, word=LOST, offers={}, named={"gate": owner(8, "n2")}, asked_s=NOW, moved_s=LONG_AGO),
+            [LetGo("gate", "n2 owns it, epoch 8"), Fetch("cameras are handed over")],
             id="the registry names another owner and Redis knows nothing",
         ),
         pytest.param(
@@ -138,6 +139,12 @@ IDLE = Facts("n1", LIFE, {}, word(), {}, asked_s=NOW - 1)
             [],
             id="listed, but moved since",
         ),
+        pytest.param(replace(IDLE, word=None, offers={"gate": Offer(spec(), 3, 0)}), [], id="it may be claimed"),
+        pytest.param(
+            replace(IDLE, word=word(owned=owner(9)), offers={"gate": Offer(spec(), 3, 0)}, asked_s=None),
+            [Take("gate", Grant(9, 3), spec()), Fetch("nothing is known yet")],
+            id="claimed, as it was listed to the last life",
+        ),
         pytest.param(replace(IDLE, offers={"gate": Offer(spec(), 3, 8)}), [], id="listed after Redis was asked"),
         pytest.param(
             replace(IDLE, word=word(owned=owner(9)), offers={"gate": Offer(spec(), 3, 9)}, leaving=True),
@@ -167,24 +174,31 @@ def test_one_camera(facts: Facts, expected: list[Action]) -> None:
     assert reconcile(facts, NOW) == expected
 
 
-MOVED = replace(HOLDING, word=word(Standing.TAKEN, owner(8, "n2")), moved_s={"gate": NOW - 1}, leaving=True)
+#: Another owner is read since two seconds, and the registry was asked since.
+MOVED = replace(
+    HOLDING, word=word(Standing.TAKEN, owner(8, "n2")), moved_s={"gate": NOW - 2}, asked_s=NOW - 1, is_stale=False
+)
+#: It was not asked since.
+UNHEARD = replace(MOVED, asked_s=NOW - 3)
 
 
 @pytest.mark.parametrize(
     ("facts", "gone"),
     [
         pytest.param(MOVED, False, id="nobody captures it there yet"),
-        pytest.param(replace(MOVED, offers={}, asked_s=NOW - 2), False, id="the list is older than the move"),
-        pytest.param(replace(MOVED, offers={}, asked_s=NOW - 0.5), True, id="the list has it no more"),
-        pytest.param(replace(MOVED, moved_s={"gate": NOW - HAND_OVER_S}), True, id="nobody says anything for long"),
-        pytest.param(replace(MOVED, leaving=False), True, id="a node that stays lets go at once"),
+        pytest.param(replace(MOVED, moved_s=LONG_AGO), True, id="nobody does for long"),
+        pytest.param(replace(MOVED, offers={}), True, id="the list has it no more"),
+        pytest.param(replace(MOVED, offers={"gate": Offer(spec(), 3, 0)}), True, id="the list offers it to whoever"),
+        pytest.param(UNHEARD, True, id="no registry says anything"),
+        pytest.param(replace(UNHEARD, moved_s={"gate": NOW - 0.5}), False, id="the registry is just being asked"),
+        pytest.param(replace(UNHEARD, leaving=True), False, id="a node that leaves waits longer"),
+        pytest.param(replace(UNHEARD, leaving=True, moved_s=LONG_AGO), True, id="but not for ever"),
     ],
 )
-def test_a_node_that_leaves_lets_go_of_what_is_captured_elsewhere(facts: Facts, gone: bool) -> None:
+def test_a_camera_is_let_go_once_it_is_captured_elsewhere(facts: Facts, gone: bool) -> None:
     assert moved_away(facts) == {"gate"}
     found = reconcile(facts, NOW)
-    assert (LetGo("gate", "n2 owns it, epoch 8") in found) is gone
-    assert gone or found == [Fetch("cameras are handed over")]
+    assert found == ([LetGo("gate", "n2 owns it, epoch 8")] if gone else []) + [Fetch("cameras are handed over")]
 
 
 def test_keys_are_renewed_with_the_epoch_that_is_held() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
@@ -59,11 +59,11 @@ class RegistryRefuses(AgentError):
 
 
 class _Listed(Frozen):
-    """One camera of a node's list."""
+    """One camera of a node's list; with epoch 0 one that it may claim."""
 
     camera: CameraSpec
     version: Version
-    epoch: Epoch
+    epoch: Epoch | Literal[0]
 
 
 class Whereabouts(Frozen):
@@ -131,14 +131,16 @@ class RegistryClient:
             raise Unavailable("the registry's answer to a report cannot be read") from None
 
     def cameras(self, incarnation: str) -> Listing:
-        """The cameras that this life of the node is to serve, with credentials.
+        """The cameras that this life of the node is to serve, with credentials; with strategy `claim` also those that
+        it may claim.
 
         Raises:
             Unavailable: no registry answered as it should.
             RegistryRefuses: one refused to tell.
         """
         path = f"nodes/{self._node_id}/cameras"
-        answer = self._ask("GET", path, params={"incarnation": incarnation}, read_s=LIST_READ_S)
+        params = {"incarnation": incarnation, "strategy": self._settings.strategy}
+        answer = self._ask("GET", path, params=params, read_s=LIST_READ_S)
         try:
             rows = _LIST.validate_json(answer.content)
         except ValidationError:

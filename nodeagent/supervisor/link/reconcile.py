@@ -24,9 +24,11 @@ from nodeagent.infra.wanted import Grant
 
 #: Age at which the registry's list says nothing more about who owns a camera, seconds: by then it may have moved.
 LIST_S = LEASE_S
-#: In a drain, how long a camera that has another owner is kept when nobody says that it is captured there, seconds: a
-#: new owner has its first key frame by then, or will not have one soon.
+#: How long a camera that has another owner is kept at most until it is captured there, seconds: a new owner has its
+#: first key frame by then, or will not have one soon.
 HAND_OVER_S = 8.0
+#: How long it is kept when no registry says whether it is, seconds; a node that is about to stop has no use for haste.
+UNHEARD_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Offer:
     Attributes:
         spec: its configuration, with credentials.
         version: of that.
-        epoch: with which the registry says that it is granted to this node.
+        epoch: with which the registry says that it is granted to this node; 0: it is not, but may be claimed.
     """
 
     spec: CameraSpec
@@ -134,7 +136,7 @@ def owners(
 
     What is another's by now is left alone by the renewal, which compares, and says so.
     """
-    epochs = {camera_id: offer.epoch for camera_id, offer in offers.items()}
+    epochs = {camera_id: offer.epoch for camera_id, offer in offers.items() if offer.epoch}
     epochs |= {camera_id: grant.epoch for camera_id, grant in held.items()}
     return {
         camera_id: Owner(node_id=node_id, incarnation=incarnation, epoch=epoch) for camera_id, epoch in epochs.items()
@@ -151,7 +153,8 @@ def _held(facts: Facts, camera_id: CameraId, grant: Grant, now_s: float) -> Acti
         return LetGo(camera_id, "it was removed")
     successor = _successor(facts, camera_id, grant)
     if successor is not None:
-        if facts.leaving and not _is_captured_there(facts, camera_id, now_s):
+        # Recorded twice for a moment rather than not at all: judges take one of the two.
+        if not _is_captured_there(facts, camera_id, now_s):
             return None
         return LetGo(camera_id, f"{successor.node_id} owns it, epoch {successor.epoch}")
     offer = facts.offers.get(camera_id)
@@ -206,9 +209,11 @@ def _successor(facts: Facts, camera_id: CameraId, grant: Grant) -> Owner | None:
 def _is_captured_there(facts: Facts, camera_id: CameraId, now_s: float) -> bool:
     """Whether the new owner captures the camera: the registry lists it for us until then."""
     moved_s = facts.moved_s.get(camera_id, now_s)
-    if now_s - moved_s >= HAND_OVER_S:
-        return True
-    return facts.asked_s is not None and facts.asked_s > moved_s and camera_id not in facts.offers
+    waited_s = now_s - moved_s
+    if facts.asked_s is not None and facts.asked_s > moved_s:
+        offer = facts.offers.get(camera_id)
+        return waited_s >= HAND_OVER_S or offer is None or not offer.epoch
+    return waited_s >= (HAND_OVER_S if facts.leaving else UNHEARD_S)
 
 
 def _question(facts: Facts, now_s: float) -> str:
@@ -221,6 +226,6 @@ def _question(facts: Facts, now_s: float) -> str:
     missing = sorted(owned.keys() - facts.held.keys() - facts.offers.keys() - facts.unfit)
     if missing:
         return f"{missing[0]} is granted, its configuration is not known"
-    if facts.leaving and moved_away(facts):
+    if moved_away(facts):
         return "cameras are handed over"
     return "Redis knows none of our cameras" if not owned and now_s - facts.asked_s >= RECONCILE_S else ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,7 @@ from nodeagent.infra.redis import connect_redis
 from nodeagent.infra.settings.registry import RegistrySettings
 from nodeagent.infra.settings.sections import Settings
 from nodeagent.infra.worker import EXIT_OK, WorkerContext
+from nodeagent.supervisor.link.catalogue import Catalogue
 from nodeagent.supervisor.link.client import RegistryClient
 from nodeagent.supervisor.link.handoff import is_leaving
 from nodeagent.supervisor.link.live import Live
@@ -36,8 +38,8 @@ log = logging.getLogger(__name__)
 
 #: How long the loop waits for a broadcast before it looks at anything else, seconds.
 WAIT_S: Final = 0.1
-#: Between two turns while the node leaves, seconds: each camera that is let go sooner is one that stops sooner.
-LEAVING_S: Final = 0.5
+#: Between two turns while cameras are handed over, seconds: each that is let go sooner is recorded twice for less long.
+HAND_OVER_TURN_S: Final = 0.5
 #: A turn asks Redis several times, each within its time-out, seconds.
 TURN_ALLOW_S: Final = 60.0
 
@@ -90,6 +92,7 @@ class Link:
         self._client = RegistryClient(registry, self._node_id, clock)
         self._talk = Talk(self._client, reports, self._incarnation, ctx.cell, clock)
         self._listener = Listener(redis)
+        self._catalogue = Catalogue(settings.node.state_dir) if registry.strategy == "claim" else None
         self._leaving = False
         self._turn_at_s = 0.0
         #: Since when other owners of cameras that we hold are read, monotonic seconds.
@@ -148,7 +151,7 @@ class Link:
     def _turn(self) -> None:
         clock = self._ctx.clock
         heard = self._talk.heard()
-        offers = self._fit(heard)
+        offers = self._fit(self._listed(heard), heard.listing.unfit)
         word = self._live.turn(self._snapshot.grants, offers, leaving=self._leaving)
         now_s = clock.monotonic_s()
         facts = Facts(
@@ -168,7 +171,8 @@ class Link:
         self._moved_s = {camera_id: self._moved_s.get(camera_id, now_s) for camera_id in moved}
         self._act(facts, now_s)
         self._show(heard)
-        self._turn_at_s = clock.monotonic_s() + (LEAVING_S if self._leaving else RECONCILE_S)
+        hurry = self._leaving or bool(moved)
+        self._turn_at_s = clock.monotonic_s() + (HAND_OVER_TURN_S if hurry else RECONCILE_S)
 
     def _act(self, facts: Facts, now_s: float) -> None:
         actions = reconcile(facts, now_s)
@@ -184,18 +188,29 @@ class Link:
         cell.add("taken", went)
         cell.set("cameras", len(self._snapshot.grants))
 
-    def _fit(self, heard: Heard) -> dict[CameraId, Offer]:
-        """The offers that can run here; what cannot is said once."""
-        reasons = dict(heard.listing.unfit)
-        for camera_id, offer in heard.listing.offers.items():
+    def _listed(self, heard: Heard) -> Mapping[CameraId, Offer]:
+        """What the registry listed; before it did, what may be claimed by what it listed to the last life."""
+        if self._catalogue is None:
+            return heard.listing.offers
+        if heard.asked_s is None:
+            return self._catalogue.offers
+        self._catalogue.keep(heard.listing.offers)
+        return heard.listing.offers
+
+    def _fit(self, listed: Mapping[CameraId, Offer], unreadable: Mapping[str, str]) -> dict[CameraId, Offer]:
+        """The offers that can run here; what is given to this node and cannot is said once."""
+        reasons, fit = dict(unreadable), {}
+        for camera_id, offer in listed.items():
             why = unfit(offer.spec, self._ctx.settings)
-            if why:
+            if not why:
+                fit[camera_id] = offer
+            elif offer.epoch:
                 reasons[camera_id] = why
         for camera_id, why in reasons.items():
             if self._unfit.get(camera_id) != why:
                 log.error("camera %s: %s", camera_id, why, extra={"event": "camera_unfit", "camera": camera_id})
         self._unfit = reasons
-        return {name: offer for name, offer in heard.listing.offers.items() if name not in reasons}
+        return fit
 
     def _show(self, heard: Heard) -> None:
         """The worst first: what keeps the node from being given cameras, then what keeps one camera from running."""
