@@ -91,7 +91,7 @@ COUNTERS: dict[Kind, tuple[str, ...]] = {
         *_ASIDE,
     ),
     Kind.ENDPOINT: ("requests", "bytes", "refused", "limited", "failed", "transfers"),
-    Kind.LINK: ("reports", "failed", "cameras", "given", "taken", "answer_ms"),
+    Kind.LINK: ("reports", "failed", "cameras", "given", "taken", "answer_ms", "seq"),
 }
 
 

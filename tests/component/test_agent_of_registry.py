@@ -81,6 +81,8 @@ def test_a_link_that_is_killed_comes_back_and_no_camera_notices(agent: Supervise
         agent.running(f"capture:{name}")
     assert agent.pids()["capture:good-1"] == before
     assert len({report.incarnation for report in registry.reports}) == 1
+    numbers = [report.seq for report in registry.reports]
+    assert numbers == sorted(set(numbers))
 
 
 def test_an_agent_that_is_killed_serves_its_cameras_again_while_the_registry_is_away(

@@ -33,25 +33,24 @@ class Reports:
         self._host = socket.gethostname()
         self._costs = Costs()
         self._speed = EngineSpeed()
-        self._seq = 0
 
-    def make(self, incarnation: str, grants: Mapping[CameraId, Grant], *, leaving: bool) -> AgentReport:
+    def make(self, incarnation: str, seq: int, grants: Mapping[CameraId, Grant], *, leaving: bool) -> AgentReport:
         """The next report.
 
         Args:
             incarnation: this life of the agent.
+            seq: number of the report in this life.
             grants: what is served.
             leaving: whether this node is about to stop.
         """
         now_s = self._clock.monotonic_s()
         report = self._board.report(now_s, __version__, self._host)
-        self._seq += 1
         in_rings = machine.ring_bytes(self._memory_dir)
         self._measure(report, in_rings, now_s)
         return AgentReport(
             report=report,
             incarnation=incarnation,
-            seq=self._seq,
+            seq=seq,
             sent_ns=self._clock.wall_ns(),
             labels=self._registry.labels,
             capacity=machine.capacity(

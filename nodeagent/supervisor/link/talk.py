@@ -55,7 +55,7 @@ class Registry(Protocol):
 class Reporter(Protocol):
     """Makes reports (`report.Reports`)."""
 
-    def make(self, incarnation: str, grants: Mapping[CameraId, Grant], *, leaving: bool) -> AgentReport:
+    def make(self, incarnation: str, seq: int, grants: Mapping[CameraId, Grant], *, leaving: bool) -> AgentReport:
         """The next one."""
         ...
 
@@ -178,7 +178,9 @@ class Talk:
             self._fail((State.REGISTRY_REFUSES, str(exc)))
 
     def _report(self) -> None:
-        report = self._reports.make(self._incarnation, self._grants, leaving=self._leaving)
+        # On the board it outlives a link that is killed, and grows through all of this life.
+        self._cell.add("seq")
+        report = self._reports.make(self._incarnation, self._cell.get("seq"), self._grants, leaving=self._leaving)
         asked_s, asked_ns = self._clock.monotonic_s(), self._clock.wall_ns()
         answer = self._registry.report(report)
         self._cell.add("reports")
