@@ -10,14 +10,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from nodeagent.cli.clips_verify import Verified, Wanted, decode_fault, verify
-from nodeagent.contract.clip import ClipTask
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.states import State
+from nodeagent.infra.spans import Span, joined, within
 from nodeagent.infra.storage import Storage, StoredClip
 from tests.bench._street import FPS, SAMPLE_FPS, Street
 from tests.bench.harness import Result, result
@@ -32,7 +32,8 @@ QUICK_LONGEST_S = 6.0
 #: Seconds for the cameras to come back when all is well again.
 BACK_S = 60.0
 #: Quickly tried again, so that there is more of everything in the time.
-CAPTURE = "stall_timeout_s = 3\nreconnect_min_s = 0.5\nreconnect_max_s = 4"
+STALL_S = 3.0
+CAPTURE = f"stall_timeout_s = {STALL_S}\nreconnect_min_s = 0.5\nreconnect_max_s = 4"
 #: What may be missing at each end of a camera's account: twenty processes start, and stop, on a small machine, seconds.
 EDGE_S = 10.0
 #: Where the analysis goes from one stream to the other: a look each second, and the next key frame, seconds.
@@ -123,7 +124,7 @@ def _edges_s(one: Verified, begun_ns: int, ended_ns: int) -> float:
 
 def _clips(node: RecordingNode, street: Street) -> Iterator[Result]:
     storage, main, sub = Storage(node.agent.settings.pools), 0, list[StoredClip]()
-    never, alone, bare_ns = 0, 0, list[int]()
+    never, alone, bare_s = list[str](), 0, list[float]()
     for camera in street.cameras:
         recorded = storage.clips(camera.name, 0, FOREVER_NS)
         analysed = storage.clips(camera.name, 0, FOREVER_NS, stream="analyse")
@@ -134,33 +135,71 @@ def _clips(node: RecordingNode, street: Street) -> Iterator[Result]:
         alone += len(told - on_disk)
         left = [("record", clip) for clip in recorded if camera.sub is None]
         left += [("analyse", clip) for clip in analysed]
-        stood_in = [task for task in node.tasks if task.camera_id == camera.name and task.stream == "record"]
+        tasks = [task for task in node.tasks if task.camera_id == camera.name and task.stream == "record"]
+        stood_in = joined(Span(task.start_ns, task.end_ns) for task in tasks)
+        away = [Span(gap.from_ns, gap.to_ns) for gap in node.gaps(camera.name)]
         for stream, clip in left:
             if (stream, clip.clip.epoch, clip.clip.start_ns) in told:
                 continue
-            # While the main stream stands in, and up to where it takes over again, a sub-stream is recorded only.
-            bare_ns.append(clip.duration_ns - sum(map(partial(_shared_ns, clip), stood_in)))
-            never += not (stream == "analyse" and bare_ns[-1] <= HANDOVER_S * NS_PER_S and _follows(clip, stood_in))
+            # While the main stream stands in, and up to where it hands back, a sub-stream is recorded only.
+            handed = Handed(clip, stood_in, away)
+            bare_s.append(handed.bare_s)
+            if stream != "analyse" or not handed.explained:
+                never.append(f"{stream} {clip.path.name}: {handed}")
     yield result("clips", main, "clips", "> 0", "of the main streams")
     yield result("sub_clips", len(sub), "clips", "> 0", "of the sub-streams")
     broken = [f"{clip.path.name}: {why}" for clip in sub if (why := decode_fault(clip.path))]
     yield result("sub_clips_not_decoding", len(broken), "clips", "== 0", "; ".join(broken[:3]) or "of the sub-streams")
-    yield result("clips_never_announced", never, "clips", "== 0", "of streams that were analysed")
-    detail = f"of {len(bare_ns)} clips of a sub-stream, analysed neither there nor in the main stream: hand-overs"
-    yield result("handed_over_s", round(sum(bare_ns) / NS_PER_S, 1), "s", "", detail)
+    detail = "; ".join(never[:5]) or "of streams that were analysed"
+    yield result("clips_never_announced", len(never), "clips", "== 0", detail)
+    detail = f"of {len(bare_s)} clips of a sub-stream, analysed neither there nor in the main stream: hand-overs"
+    yield result(
+        "handed_over_s", round(sum(bare_s), 1), "s", "", f"{detail}; the longest {max(bare_s, default=0):.1f} s"
+    )
     yield result("announced_without_clip", alone, "clips", "== 0", "on the bus, but not on disk")
     ids = Counter((task.stream, task.clip_id) for task in node.tasks)
     yield result("announced_twice", sum(n > 1 for n in ids.values()), "clips", "== 0", "readers would drop them")
 
 
-def _shared_ns(clip: StoredClip, task: ClipTask) -> int:
-    return max(0, min(clip.end_ns, task.end_ns) - max(clip.clip.start_ns, task.start_ns))
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """A clip of a sub-stream that was not announced.
 
+    Attributes:
+        stood_in: when the main stream was analysed for it.
+        away: when the main stream was not recorded.
+    """
 
-def _follows(clip: StoredClip, stood_in: Sequence[ClipTask]) -> bool:
-    """Whether the main stream was analysed during the clip, or until right before it."""
-    from_ns = clip.clip.start_ns - round(HANDOVER_S * NS_PER_S)
-    return any(task.start_ns < clip.end_ns and task.end_ns > from_ns for task in stood_in)
+    clip: StoredClip
+    stood_in: Sequence[Span]
+    away: Sequence[Span]
+
+    def _outside_s(self, *others: Span) -> float:
+        """Seconds of the clip that are in none of these."""
+        inside = within(joined(others), self.clip.clip.start_ns, self.clip.end_ns)
+        return (self.clip.duration_ns - sum(span.duration_ns for span in inside)) / NS_PER_S
+
+    @property
+    def bare_s(self) -> float:
+        """Seconds of it that were analysed in neither stream."""
+        return self._outside_s(*self.stood_in)
+
+    @property
+    def explained(self) -> bool:
+        """Whether the main stream stood in during it or right before, and what was analysed nowhere is a hand-over.
+
+        That takes longer when the main stream fails while it stands in: a stall must be noticed first.
+        """
+        from_ns = self.clip.clip.start_ns - round((HANDOVER_S + STALL_S) * NS_PER_S)
+        follows = any(span.from_ns < self.clip.end_ns and span.to_ns > from_ns for span in self.stood_in)
+        both_s = self._outside_s(*self.stood_in, *self.away)
+        return follows and both_s <= HANDOVER_S and self.bare_s <= HANDOVER_S + STALL_S
+
+    def __str__(self) -> str:
+        both_s = self._outside_s(*self.stood_in, *self.away)
+        before = [span.to_ns for span in self.stood_in if span.from_ns < self.clip.end_ns]
+        since = f"{(self.clip.clip.start_ns - max(before)) / NS_PER_S:.1f} s after" if before else "without"
+        return f"{self.bare_s:.1f} s analysed nowhere, {both_s:.1f} s of it with a main stream, {since} a stand-in"
 
 
 def _samples(node: RecordingNode, street: Street) -> Iterator[Result]:
