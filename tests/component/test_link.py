@@ -356,6 +356,37 @@ def test_a_node_that_knows_cameras_claims_them_while_no_registry_answers(
         assert {g.version for g in node.served().values()} == {1}
 
 
+def test_a_node_that_knows_no_camera_leaves_the_pool_to_others(
+    tmp_path: Path, redis_url: str, registry: Registry
+) -> None:
+    registry.refusal = (503, b"")
+    registry.state.offer(registry.term, ["gate"])
+    with Node(tmp_path, redis_url, [registry.url], strategy="claim") as node:
+        eventually(lambda: node.cell.get("failed") >= 4)
+        assert registry.state.pool() == ["gate"]
+        assert registry.state._client.zcard("node_alive") == 0, "others would wait for it"
+        registry.refusal = None
+        eventually(lambda: "gate" in node.served(), within_s=8)
+
+
+def test_nodes_that_claim_tell_a_flushed_redis_what_is_theirs_when_no_registry_does(
+    tmp_path: Path, redis_server: RedisServer, registry: Registry
+) -> None:
+    registry.state.offer(registry.term, ["gate", "yard"])
+    with Node(tmp_path, redis_server.url, [registry.url], strategy="claim") as node:
+        eventually(lambda: sorted(node.served()) == ["gate", "yard"], within_s=6)
+        held = node.served()
+        registry.refusal = (503, b"")
+        eventually(node.shows(State.REGISTRY_DOWN))
+        redis_server.flush()
+
+        def restored() -> dict[str, int]:
+            return {name: o.epoch for name, o in registry.state.owned_by("n1", node.incarnation).items()}
+
+        eventually(lambda: restored() == {name: grant.epoch for name, grant in held.items()}, within_s=5)
+        assert node.served() == held
+
+
 def test_a_node_that_claims_takes_from_the_pool(tmp_path: Path, redis_url: str, registry: Registry) -> None:
     registry.state.offer(registry.term, ["gate", "yard"])
     with Node(tmp_path, redis_url, [registry.url], strategy="claim") as node:

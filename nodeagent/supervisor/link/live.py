@@ -13,9 +13,11 @@ import redis
 
 from nodeagent.contract.errors import Unavailable
 from nodeagent.contract.ids import CameraId
+from nodeagent.contract.ownership import Owner
 from nodeagent.infra.clock import Clock
 from nodeagent.infra.ownership.leases import Leases
 from nodeagent.infra.ownership.pool import Claims
+from nodeagent.infra.ownership.port import Renewal, Standing
 from nodeagent.infra.wanted import Grant
 from nodeagent.supervisor.link.reconcile import Offer, Word, owners
 
@@ -41,19 +43,31 @@ class Live:
         self._given: dict[CameraId, int] = {}
         self.trouble = ""
 
-    def turn(self, held: Mapping[CameraId, Grant], offers: Mapping[CameraId, Offer], *, leaving: bool) -> Word | None:
+    def turn(
+        self,
+        held: Mapping[CameraId, Grant],
+        offers: Mapping[CameraId, Offer],
+        *,
+        leaving: bool,
+        alone: bool,
+        ignorant: bool,
+    ) -> Word | None:
         """Renew and read; None when Redis is away.
 
         Args:
             held: what is served.
             offers: what the registry lists.
             leaving: this node is about to stop.
+            alone: no registry answers, so none will rebuild what Redis lost.
+            ignorant: nobody has told yet how any camera is configured; the pool is left to nodes that know.
         """
         try:
-            if self._claims is not None:
+            if self._claims is not None and not ignorant:
                 self._claim(self._claims, held, leaving=leaving)
             keys = owners(self._node_id, self._incarnation, held, offers)
             renewals = self._leases.renew(keys)
+            if self._claims is not None and alone and not leaving:
+                self._restore(self._claims, {name: keys[name] for name in held if _is_lost(renewals[name])})
             # After the renewals: what was granted in between is in it.
             word = Word(renewals, self._leases.owned_by(self._node_id, self._incarnation))
         except Unavailable as exc:
@@ -91,12 +105,25 @@ class Live:
         for camera_id, owner in claims.take(lambda camera: _epoch(held, camera), TAKEN_AT_ONCE).items():
             log.info("camera %s: claimed, epoch %d", camera_id, owner.epoch, extra={"event": "claimed"})
 
+    def _restore(self, claims: Claims, lost: Mapping[CameraId, Owner]) -> None:
+        """Say anew what is ours, of what Redis does not know any more.
+
+        Raises:
+            Unavailable: Redis is away.
+        """
+        if lost and (restored := claims.restore(lost)):
+            log.warning("%d cameras were lost by Redis and are ours again", restored, extra={"event": "restored"})
+
     def _say(self, trouble: str) -> None:
         if bool(trouble) != bool(self.trouble):
             log.log(
                 logging.WARNING if trouble else logging.INFO, "%s", trouble or "redis answers", extra={"event": "redis"}
             )
         self.trouble = trouble
+
+
+def _is_lost(renewal: Renewal) -> bool:
+    return renewal.standing is Standing.UNKNOWN
 
 
 def _epoch(held: Mapping[CameraId, Grant], camera_id: CameraId) -> int:

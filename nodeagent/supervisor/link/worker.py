@@ -152,7 +152,9 @@ class Link:
         clock = self._ctx.clock
         heard = self._talk.heard()
         offers = self._fit(self._listed(heard), heard.listing.unfit)
-        word = self._live.turn(self._snapshot.grants, offers, leaving=self._leaving)
+        alone = heard.trouble is not None and heard.trouble[0] is State.REGISTRY_DOWN
+        ignorant = heard.asked_s is None and not offers
+        word = self._live.turn(self._snapshot.grants, offers, leaving=self._leaving, alone=alone, ignorant=ignorant)
         now_s = clock.monotonic_s()
         facts = Facts(
             node_id=self._node_id,
