@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select
 
 from nodeagent.contract.camera import CameraSpec
 from nodeagent.contract.errors import Fault
@@ -21,8 +21,8 @@ from registry.store.camera_record import CameraDraft, stored_labels, stored_spec
 from registry.store.counters import CAMERAS_VERSION, grow
 from registry.store.errors import Invalid
 from registry.store.rules import record_rules
-from registry.store.statements import chunks
-from registry.store.stream_secrets import Apart, take_apart
+from registry.store.statements import chunks, upserting
+from registry.store.stream_secrets import Apart, known_urls, take_apart
 
 #: Longest text of a history's `what`, characters.
 WHAT_MAX: Final = 500
@@ -49,7 +49,9 @@ class _Write:
     what: str
     old: Row[Any] | None
     columns: Mapping[str, Any]
-    spec: CameraSpec
+    #: Before and after, as far as their rules count; none: there is no camera.
+    before: CameraSpec | None
+    after: CameraSpec | None
 
 
 def lock_cameras(connection: Connection, camera_ids: Iterable[str]) -> dict[str, Row[Any]]:
@@ -96,12 +98,12 @@ def write_drafts(
 def write_deleted(connection: Connection, row: Row[Any], writer: Writer) -> None:
     """Mark a camera whose row is locked as deleted.  Its stream credentials are gone for good."""
     columns = {**_kept(row), "sealed": None, "key_id": None, "deleted": True}
-    _store(connection, [_Write(row.camera_id, "deleted", row, columns, stored_spec(row))], writer)
+    _store(connection, [_Write(row.camera_id, "deleted", row, columns, stored_spec(row), None)], writer)
 
 
 def write_version_above(connection: Connection, row: Row[Any], version: int, writer: Writer) -> None:
     """Give a camera whose row is locked a version above this one, and change nothing else."""
-    write = _Write(row.camera_id, f"version {version} was seen elsewhere", row, _kept(row), stored_spec(row))
+    write = _Write(row.camera_id, f"version {version} was seen elsewhere", row, _kept(row), None, None)
     _store(connection, [write], writer, least=version + 1)
 
 
@@ -116,7 +118,9 @@ def _planned(draft: CameraDraft, row: Row[Any] | None, vault: Vault) -> _Write |
         raise Invalid([Fault("name", f"expected at most {NAME_MAX} characters")])
     # Of a deleted camera nothing is taken over but its version.
     old = row if row is not None and not row.deleted else None
-    apart = take_apart(draft.spec, old, vault)
+    before = None if old is None else stored_spec(old)
+    known = {} if old is None or before is None else known_urls(old, before, vault)
+    apart = take_apart(draft.spec, known, vault)
     columns = {
         "name": draft.spec.name,
         "spec": apart.spec,
@@ -127,14 +131,14 @@ def _planned(draft: CameraDraft, row: Row[Any] | None, vault: Vault) -> _Write |
         "labels": json.dumps(dict(draft.labels), sort_keys=True),
         "deleted": False,
     }
-    what = "made" if old is None else _difference(old, draft, apart)
-    return _Write(draft.camera_id, what[:WHAT_MAX], row, columns, draft.spec) if what else None
+    what = "made" if old is None or before is None else _difference(old, before, draft, apart)
+    return _Write(draft.camera_id, what[:WHAT_MAX], row, columns, before, draft.spec) if what else None
 
 
-def _difference(old: Row[Any], draft: CameraDraft, apart: Apart) -> str:
+def _difference(old: Row[Any], before: CameraSpec, draft: CameraDraft, apart: Apart) -> str:
     """In words, what a draft changes; empty: nothing."""
-    before, after = stored_spec(old).model_dump(mode="json"), draft.spec.model_dump(mode="json")
-    changed = [name for name in after if before.get(name) != after[name]]
+    was, becomes = before.model_dump(mode="json"), draft.spec.model_dump(mode="json")
+    changed = [name for name in becomes if was[name] != becomes[name]]
     changed += ["stream credentials"] * apart.secrets_changed
     changed += ["enabled"] * (bool(old.enabled) != draft.enabled) + ["group"] * (old.group_path != draft.group)
     changed += ["labels"] * (stored_labels(old) != dict(draft.labels))
@@ -156,24 +160,22 @@ def _store(connection: Connection, writes: Sequence[_Write], writer: Writer, lea
         else:
             again = write.old.deleted and not write.columns["deleted"]
             kept = {"created_by": write.old.created_by, "created_ns": write.old.created_ns}
-            changed.append({**values, **(made if again else kept), "row_id": write.camera_id})
+            changed.append({**values, **(made if again else kept)})
         history.append({**values, "what": write.what})
     if new:
         connection.execute(insert(camera), new)
     if changed:
-        connection.execute(update(camera).where(camera.c.camera_id == bindparam("row_id")), changed)
+        # All in one statement on MySQL, where an UPDATE is one round trip a row.  The rows are there, and locked.
+        columns = [column.name for column in camera.c if column.name != "camera_id"]
+        query = upserting(connection, camera, lambda row: {name: row[name] for name in columns})
+        connection.execute(query, changed)
     wanted = set(camera_history.c.keys())
     connection.execute(
         insert(camera_history), [{name: line[name] for name in line if name in wanted} for line in history]
     )
     _store_labels(connection, writes)
-    record_rules(connection, {write.camera_id: _rules_of(write) for write in writes}, writer.by, writer.now_ns)
-
-
-def _rules_of(write: _Write) -> tuple[CameraSpec | None, CameraSpec | None]:
-    """The specs before and after, as far as their rules count."""
-    before = stored_spec(write.old) if write.old is not None and not write.old.deleted else None
-    return before, None if write.columns["deleted"] else write.spec
+    rules = {write.camera_id: (write.before, write.after) for write in writes}
+    record_rules(connection, rules, writer.by, writer.now_ns)
 
 
 def _store_labels(connection: Connection, writes: Sequence[_Write]) -> None:

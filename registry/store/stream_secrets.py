@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from pydantic import SecretStr, ValidationError
@@ -47,13 +47,25 @@ class Apart:
     secrets_changed: bool
 
 
-def take_apart(spec: CameraSpec, old: Row[Any] | None, vault: Vault) -> Apart:
-    """What to write for a spec; a secret that is given as `***` is taken from the row that there is.
+@dataclass(frozen=True, slots=True)
+class KnownUrl:
+    """A URL of a row.
+
+    Attributes:
+        shown: redacted.
+        clear: whole; none: it cannot be decrypted.
+    """
+
+    shown: str
+    clear: str | None = field(repr=False)
+
+
+def take_apart(spec: CameraSpec, before: Mapping[StreamName, KnownUrl], vault: Vault) -> Apart:
+    """What to write for a spec; a secret that is given as `***` is taken from the URLs before.
 
     Raises:
-        Invalid: a URL is redacted, and is not that of the row, or the row's cannot be decrypted.
+        Invalid: a URL is redacted, and is not the one before, or that one cannot be decrypted.
     """
-    before = _clear_urls(old, vault) if old is not None else {}
     given = {name: url_of(spec, name) for name in STREAMS}
     clear: dict[StreamName, str] = {}
     faults: list[Fault] = []
@@ -120,28 +132,19 @@ def url_of(spec: CameraSpec, name: StreamName) -> str | None:
     return None if stream is None else stream.url.get_secret_value()
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """A URL of a row: redacted, and in clear; none: it cannot be decrypted."""
-
-    shown: str
-    clear: str | None
+def known_urls(row: Row[Any], spec: CameraSpec, vault: Vault) -> dict[StreamName, KnownUrl]:
+    """The URLs of a row of the table `camera` whose spec, as it is stored, is `spec`."""
+    shown = {name: url for name in STREAMS if (url := url_of(spec, name)) is not None}
+    return {name: KnownUrl(url, _clear(row, name, url, vault)) for name, url in shown.items()}
 
 
-def _clear_urls(row: Row[Any], vault: Vault) -> dict[StreamName, _Known]:
-    spec, sealed = stored_spec(row), _sealed(row)
-    found: dict[StreamName, _Known] = {}
-    for name in STREAMS:
-        shown = url_of(spec, name)
-        if shown is None:
-            continue
-        try:
-            clear = vault.unseal(sealed[name], spec.camera_id, name) if name in sealed else shown
-        except Unreadable:
-            found[name] = _Known(shown, None)
-        else:
-            found[name] = _Known(shown, clear)
-    return found
+def _clear(row: Row[Any], name: StreamName, shown: str, vault: Vault) -> str | None:
+    """A URL in clear; None when it cannot be decrypted: whoever gives it anew must still be able to."""
+    try:
+        sealed = _sealed(row)
+        return vault.unseal(sealed[name], row.camera_id, name) if name in sealed else shown
+    except Unreadable:
+        return None
 
 
 def _sealed(row: Row[Any]) -> Mapping[str, str]:
@@ -156,7 +159,7 @@ def _sealed(row: Row[Any]) -> Mapping[str, str]:
     return found
 
 
-def _why_not(known: _Known | None, url: str) -> str:
+def _why_not(known: KnownUrl | None, url: str) -> str:
     if known is not None and known.shown == url:
         return "its secret cannot be decrypted any more; expected the whole URL, user and password included"
     return "expected the whole URL, user and password included: `***` stands for a secret only while nothing changes"

@@ -192,6 +192,9 @@ def test_a_credential_that_was_copied_to_another_camera_or_changed_opens_nothing
         got = cameras.get("gate-1", reveal=True)
         assert got.trouble and PASSWORD not in got.trouble
         assert got.spec.record.url.get_secret_value() == redact_url(url("gate-1"))
+    # Whoever gives the password anew mends it.
+    cameras.change(draft("gate-1"), 1, writer())
+    assert cameras.get("gate-1", reveal=True).trouble == ""
 
 
 def test_credentials_are_encrypted_anew_with_a_new_key(engine: Engine, cameras: Cameras) -> None:
