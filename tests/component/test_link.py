@@ -10,6 +10,7 @@ from types import TracebackType
 
 import pytest
 
+from nodeagent.contract.ownership import Owner
 from nodeagent.contract.report import ChildRow, Kind
 from nodeagent.contract.states import State
 from nodeagent.infra.board import Board
@@ -308,6 +309,20 @@ def test_a_camera_that_moves_is_let_go_once_it_is_captured_there(node: Node, reg
     assert node.served() == {"gate": Grant(granted.epoch, 1)}
     registry.keeps.clear()
     eventually(lambda: node.served() == {}, within_s=2)
+
+
+def test_a_registry_that_keeps_owners_to_itself_is_believed(node: Node, registry: Registry) -> None:
+    def owner(epoch: int, node_id: str = "n1", life: str = "") -> Owner:
+        return Owner(node_id=node_id, incarnation=life or node.incarnation, epoch=epoch)
+
+    registry.in_memory = {"gate": owner(5), "yard": owner(6)}
+    eventually(lambda: node.served() == {"gate": Grant(5, 1), "yard": Grant(6, 1)}, within_s=5)
+    # Moved, granted anew, and removed; nobody broadcasts a word.
+    registry.in_memory = {"gate": owner(7, "n2", OTHER_LIFE), "yard": owner(8)}
+    eventually(lambda: node.served() == {"yard": Grant(8, 1)}, within_s=6)
+    registry.in_memory = {}
+    del registry.cameras["yard"]
+    eventually(lambda: node.served() == {}, within_s=6)
 
 
 def test_a_node_that_leaves_hands_over_camera_by_camera(node: Node, registry: Registry) -> None:

@@ -32,6 +32,7 @@ class Registry:
         asked: paths that it was asked for, oldest first.
         cameras: configurations, and their versions.
         keeps: cameras that it lists for whoever owned them before, by node: the new owner does not capture them yet.
+        in_memory: owners that it knows itself, when it keeps nothing in Redis.
         refusal: status and body that it answers with instead; none: it answers.
         clock_off_ns: how far its clock is ahead.
     """
@@ -45,6 +46,7 @@ class Registry:
         self.asked: list[str] = []
         self.cameras: dict[str, tuple[CameraSpec, int]] = {}
         self.keeps: dict[str, dict[str, int]] = {}
+        self.in_memory: dict[str, Owner] | None = None
         self.refusal: tuple[int, bytes] | None = None
         self.clock_off_ns = 0
         self._version = 1
@@ -121,14 +123,17 @@ class Registry:
                 answer = ReportAnswer(registry_id="r1", now_ns=now_ns, cameras_version=self._version)
                 return answer.model_dump(mode="json")
             case "GET", ["nodes", node_id, "cameras"]:
-                owned = self.state.owned_by(node_id, query["incarnation"][0])
+                life = query["incarnation"][0]
+                known = (self.in_memory or {}).items()
+                owned = {c: o for c, o in known if (o.node_id, o.incarnation) == (node_id, life)}
+                owned |= self.state.owned_by(node_id, life)
                 epochs = {**self.keeps.get(node_id, {}), **{name: owner.epoch for name, owner in owned.items()}}
                 if query["strategy"] == ["claim"]:
                     epochs = dict.fromkeys(self.cameras, 0) | epochs
                 return [self._row(name, epoch) for name, epoch in epochs.items() if name in self.cameras]
             case "GET", ["cameras", camera_id, "owner"]:
                 status = self.state.statuses().get(camera_id)
-                owner = status.owner if status and status.phase == "owned" else None
+                owner = status.owner if status and status.phase == "owned" else (self.in_memory or {}).get(camera_id)
                 return {"known": camera_id in self.cameras, "owner": owner and owner.model_dump(mode="json")}
         return None
 

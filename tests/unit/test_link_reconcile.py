@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from nodeagent.contract.camera import CameraSpec
-from nodeagent.contract.ownership import Owner
+from nodeagent.contract.ownership import RECONCILE_S, Owner
 from nodeagent.infra.ownership.port import Renewal, Standing
 from nodeagent.infra.wanted import Grant
 from nodeagent.supervisor.link.reconcile import (
+    AWAY_S,
     HAND_OVER_S,
     LIST_S,
     Action,
@@ -131,7 +132,7 @@ IDLE = Facts("n1", LIFE, {}, word(), {}, asked_s=NOW - 1)
         ),
         pytest.param(
             replace(IDLE, word=None, offers={"gate": Offer(spec(), 3, 8)}, asked_s=NOW - LIST_S - 0.1),
-            [Fetch("Redis knows none of our cameras")],
+            [],
             id="listed too long ago",
         ),
         pytest.param(
@@ -167,6 +168,14 @@ IDLE = Facts("n1", LIFE, {}, word(), {}, asked_s=NOW - 1)
         ),
         # When to ask.
         pytest.param(replace(HOLDING, asked_s=None), [Fetch("nothing is known yet")], id="never asked"),
+        pytest.param(
+            replace(IDLE, asked_s=NOW - RECONCILE_S), [Fetch("Redis tells of no camera of ours")], id="Redis has none"
+        ),
+        pytest.param(
+            replace(IDLE, word=None, asked_s=NOW - AWAY_S),
+            [Fetch("Redis tells of no camera of ours")],
+            id="Redis is away for long",
+        ),
         pytest.param(replace(HOLDING, is_stale=True), [Fetch("a configuration changed")], id="something changed"),
     ],
 )

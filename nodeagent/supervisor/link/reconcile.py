@@ -24,6 +24,8 @@ from nodeagent.infra.wanted import Grant
 
 #: Age at which the registry's list says nothing more about who owns a camera, seconds: by then it may have moved.
 LIST_S = LEASE_S
+#: How often the list is asked for while Redis is away, seconds: little is granted then, and all nodes ask.
+AWAY_S = 10.0
 #: How long a camera that has another owner is kept at most until it is captured there, seconds: a new owner has its
 #: first key frame by then, or will not have one soon.
 HAND_OVER_S = 8.0
@@ -228,4 +230,7 @@ def _question(facts: Facts, now_s: float) -> str:
         return f"{missing[0]} is granted, its configuration is not known"
     if moved_away(facts):
         return "cameras are handed over"
-    return "Redis knows none of our cameras" if not owned and now_s - facts.asked_s >= RECONCILE_S else ""
+    if owned:
+        return ""
+    every_s = RECONCILE_S if facts.word is not None else AWAY_S
+    return "Redis tells of no camera of ours" if now_s - facts.asked_s >= every_s else ""
