@@ -64,7 +64,16 @@ MUST_BE_PURE = (
     "nodeagent.supervisor.link.reconcile",
     "nodeagent.supervisor.roster",
     "registry.brake",
+    "registry.explain",
     "registry.membership",
+    "registry.placement",
+    "registry.placement_crowd",
+    "registry.placement_fill",
+    "registry.placement_load",
+    "registry.placement_offer",
+    "registry.placement_rules",
+    "registry.placement_table",
+    "registry.rebalance",
     "registry.tasks",
 )
 #: Third-party packages that only compute.
