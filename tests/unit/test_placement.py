@@ -105,10 +105,8 @@ def test_figures_stand_in_the_sentence() -> None:
 
 
 def test_big_cameras_go_first_so_that_all_fit() -> None:
-    cameras = [camera("a-small", 1), camera("b-small", 1), camera("c-big", 3), camera("d-big", 3)]
-    assert {one.camera_id: one.node_id for one in decide(cameras, [node("x"), node("y")])} == {
-        "c-big": "x", "d-big": "y", "a-small": "x", "b-small": "y",
-    }  # fmt: skip
+    cameras = [camera("a-small", 2), camera("b-small", 2), camera("c-big", 4)]
+    assert [one.node_id for one in decide(cameras, [node("x"), node("y")])] == ["y", "y", "x"]
 
 
 def test_cameras_with_the_least_choice_go_first() -> None:

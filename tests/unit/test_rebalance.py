@@ -86,6 +86,20 @@ def test_a_group_is_not_brought_together(hard: bool, mates: int, moves: int) -> 
     assert len(plan(placed, [node("a"), node("b")]).moves) == moves
 
 
+def test_moves_of_one_plan_know_of_each_other() -> None:
+    """All three might leave one by one, but the third would find more of its group than it leaves."""
+    placed = owned("a", 0.5, 0.5, 0.5, spread=Spread("door")) + owned("c", 6, needs={"site": "yard"})
+    placed = [replace(one, node_id="a") for one in placed] + owned("gone", *[0.0] * 300)
+    found = plan(placed, [node("a", labels={"site": "yard"}), node("b")])
+    assert ways(found) == [("a0", "a", "b"), ("a1", "a", "b")]
+
+
+def test_an_idle_node_that_may_not_take_them_moves_no_cameras_between_others() -> None:
+    yard = {"site": "yard"}
+    placed = owned("a", *[0.01] * 110, needs=yard) + owned("b", *[0.01] * 100, needs=yard)
+    assert plan(placed, [node("a", labels=yard), node("b", labels=yard), node("idle")]) == Plan((), False)
+
+
 def test_nodes_of_one_rack_may_swap_a_group_of_racks() -> None:
     nodes = [node(name, labels={"rack": "1"}) for name in "ab"]
     placed = owned("a", 1, 1, spread=Spread("door", "rack", hard=True))
@@ -127,7 +141,7 @@ def test_the_next_fullest_gives_when_no_camera_can_leave_the_fullest() -> None:
 
 
 def test_a_node_over_its_capacity_is_relieved_only_where_there_is_room() -> None:
-    placed = owned("a", 6, 6) + owned("b", 5)
+    placed = owned("a", 6, 6, 6, 6) + owned("b", 5)
     assert not plan(placed, [node("a"), node("b")]).moves
     assert ways(plan(placed, [node("a"), node("b"), node("new")])) == [("a0", "a", "new")]
 
