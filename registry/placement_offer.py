@@ -30,9 +30,8 @@ class Offer:
 class Offers:
     """Finds the nodes for demands; looks at each node once, not once for each demand."""
 
-    def __init__(self, nodes: Nodes, takes: Flags | None = None) -> None:
-        """`takes`, (M,) bool, says which nodes are asked at all; by default those that are not closed."""
-        self._takes = nodes.takes if takes is None else takes
+    def __init__(self, nodes: Nodes) -> None:
+        self._takes = nodes.takes
         self._nodes = nodes
         self._having: dict[tuple[str, str], list[int]] = {}
         self._with_model: dict[str, list[int]] = {}

@@ -71,9 +71,8 @@ class Node:
         labels: free words, such as `site`, `network`, `gpu`.
         cameras: how many it owns.
         used: what these need together.
-        closed: why it takes no camera, for example `draining`; empty: it takes some.
+        closed: why it takes no camera, for example `draining`, or that it came back a moment ago; empty: it takes some.
         models: that it has; None: not told, any is taken to be there.
-        rejoined_s: when it came back after it had been away, by the clock that is given to `rebalance`.
     """
 
     node_id: NodeId
@@ -83,7 +82,6 @@ class Node:
     used: Resources = field(default_factory=Resources)
     closed: str = ""
     models: frozenset[str] | None = None
-    rejoined_s: float = float("-inf")
 
 
 #: How many cameras of a group each node owns already: group -> node -> number.

@@ -121,7 +121,6 @@ class Nodes:
         closed: why a node takes no camera, empty where it does.
         labels: of each.
         models: of each; None where it did not tell.
-        rejoined_s: (M,) float64, see `Node`.
     """
 
     ids: Sequence[str]
@@ -131,7 +130,6 @@ class Nodes:
     closed: Sequence[str]
     labels: Sequence[Mapping[str, str]]
     models: Sequence[frozenset[str] | None]
-    rejoined_s: Floats
 
     def __post_init__(self) -> None:
         count = len(self.ids)
@@ -139,7 +137,7 @@ class Nodes:
         known = self.known
         _check_amounts("capacity", np.where(known[:, None], self.capacity, 0.0), count)
         _check_amounts("used", self.used, count)
-        sizes = {len(self.cameras), len(self.closed), len(self.labels), len(self.models), len(self.rejoined_s)}
+        sizes = {len(self.cameras), len(self.closed), len(self.labels), len(self.models)}
         if sizes != {count}:
             raise ValueError(f"expected {count} rows in every column, got {sorted(sizes)}")
 
@@ -163,7 +161,6 @@ class Nodes:
             closed=[node.closed for node in rows],
             labels=[node.labels for node in rows],
             models=[node.models for node in rows],
-            rejoined_s=np.array([node.rejoined_s for node in rows], np.float64),
         )
 
     @property

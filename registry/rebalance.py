@@ -6,6 +6,8 @@ it goes on to a smaller margin and then rests.
 
 A camera moves only if its new node is no fuller afterwards than the one that it left.  So each move lowers the fuller
 of the two and raises neither above it: with the same costs no state comes twice, and it ends.
+
+A closed node (one that drains, or came back a moment ago) neither gives nor gets, and does not count in the mean.
 """
 
 from __future__ import annotations
@@ -35,8 +37,6 @@ MINUTE_S = 60.0
 MOVES_MOST = 100
 #: How long a camera stays where it was moved to, seconds.  Long enough to measure what it costs there.
 REST_S = 600.0
-#: How long a node that came back gets nothing by a move, seconds: one that comes and goes draws no cameras.
-QUARANTINE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +141,7 @@ def rebalance(fleet: Fleet, now_s: float, going: bool = False) -> Plan:
 
     Args:
         fleet: all cameras and nodes.
-        now_s: any clock that never goes back, the one of `moved_s` and `rejoined_s`.
+        now_s: any clock that never goes back, the one of `moved_s`.
         going: from the plan of the call before; False for the first.
     """
     allowed = allowance(fleet, now_s)
@@ -178,7 +178,7 @@ class _Balance:
         self._used = fleet.used()
         self._need = needs_of(fleet.cameras.cost)
         self._takes = fleet.nodes.takes
-        self._offers = Offers(fleet.nodes, self._takes & (now_s >= fleet.nodes.rejoined_s + QUARANTINE_S))
+        self._offers = Offers(fleet.nodes)
         self._offered: dict[int, Indices] = {}
         self._rested = fleet.moved_s <= now_s - REST_S
         #: Nodes that no camera can leave in this call: others only get fuller meanwhile.

@@ -62,7 +62,6 @@ def nodes_for(cost: Floats, count: int, labels: int = 1) -> Nodes:
         closed=[""] * count,
         labels=[{"site": f"s{row * labels // count}"} for row in range(count)],
         models=[None] * count,
-        rejoined_s=np.full(count, -np.inf),
     )
 
 

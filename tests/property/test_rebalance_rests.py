@@ -42,7 +42,6 @@ def fleets(draw: st.DrawFn) -> Fleet:
             capacity=draw(capacity),
             labels=draw(st.dictionaries(st.just("site"), st.sampled_from(["a", "b"]))),
             closed=draw(st.sampled_from(["", "", "", "draining"])),
-            rejoined_s=draw(st.sampled_from([float("-inf"), 20.0])),
         )
         for number in range(count)
     ]
