@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from registry.placement_crowd import Crowd
-from registry.placement_fill import CODE, WHYS, Filling, Queue, steps
+from registry.placement_fill import CODE, WHYS, Filling, Queue, ascending, steps
 from registry.placement_load import FULL, LIMITED, Scales, loads, used_of
 from registry.placement_offer import Offer, Offers
 from registry.placement_rules import DIMENSIONS, NO_MEMBERS, SENTENCES, Decision, Members, Why
@@ -139,7 +139,7 @@ def _offers(orphans: Cameras, nodes: Nodes) -> dict[int, Offer]:
 def _turns(orphans: Cameras, size: Floats, offers: dict[int, Offer]) -> Iterator[tuple[int, Indices]]:
     """Demands, the scarcest first, and their cameras, the biggest first; ties by id."""
     demands = sorted(offers, key=lambda demand: (len(offers[demand].rows), demand))
-    order = np.argsort(-size, kind="stable")
+    order = ascending(-size)
     if len(demands) > 1:
         turn = np.zeros(len(orphans.demands), np.uint16 if len(demands) < 2**16 else np.int64)
         turn[demands] = np.arange(len(demands))

@@ -71,6 +71,13 @@ def steps(size: Floats) -> Iterator[slice]:
         start = end
 
 
+def ascending(values: Floats) -> Indices:
+    """Places of the values, ascending, ties by place: a stable sort, which takes longer, only where there are ties."""
+    order = np.argsort(values)
+    ordered = values[order]
+    return np.argsort(values, kind="stable") if (ordered[1:] == ordered[:-1]).any() else order
+
+
 class Filling:
     """Fills the nodes of one offer with the cameras of one step."""
 
@@ -84,6 +91,7 @@ class Filling:
         self._queue, self._crowd, self._nodes = queue, crowd, nodes
         self._used, self._per, self._full = used, per, full
         self._window = len(nodes)
+        self._is_plain = True
         self._rows: Indices = np.empty(0, np.intp)
         self._need: Floats = np.empty((LIMITED + 1, 0))
         self._mean: Floats = np.empty(LIMITED + 1)
@@ -91,8 +99,9 @@ class Filling:
 
     def fill(self, rows: Indices) -> None:
         """Place these cameras, of like size, in this order."""
-        self._rows, self._need = rows, needs_of(self._queue.cost[rows])
+        self._rows, self._need = rows, needs_of(np.take(self._queue.cost, rows, axis=0))
         self._mean = self._need.mean(axis=1)
+        self._is_plain = not self._queue.special[rows].any()
         self._score = scores(self._used, self._mean, self._per)
         while len(self._rows):
             if self._run():
@@ -110,7 +119,7 @@ class Filling:
         in_order = _leading(is_next)
         filled = fills(after, per)
         fit = _leading(filled[:in_order] <= self._full)
-        size = self._count_specials(head, fit)
+        size = fit if self._is_plain else self._count_specials(head, fit)
         chosen = head[:size]
         self._used[:, chosen], self._score[chosen] = after[:, :size], score[:size]
         self._note(chosen, Why.LEAST_LOADED, np.maximum(filled, after[LIMITED] * per[LIMITED])[:size])
@@ -120,10 +129,10 @@ class Filling:
     def _least(self, count: int) -> Indices:
         """Places of so many nodes with the least scores, least first, ties by place."""
         if count >= len(self._score):
-            return _ascending(self._score)
+            return ascending(self._score)
         bound = np.partition(self._score, count - 1)[count - 1]
         head = np.flatnonzero(self._score <= bound)
-        return head[_ascending(self._score[head])][:count]
+        return head[ascending(self._score[head])][:count]
 
     def _count_specials(self, head: Indices, size: int) -> int:
         """Length of the run before a camera that meets its group or avoids its node; counts the groups of the run."""
@@ -180,13 +189,6 @@ class Filling:
         self._queue.node[rows] = self._nodes[places]
         self._queue.why[rows] = CODE[why]
         self._queue.load[rows] = load
-
-
-def _ascending(values: Floats) -> Indices:
-    """Places of the values, ascending, ties by place: a stable sort, which takes longer, only where there are ties."""
-    order = np.argsort(values)
-    ordered = values[order]
-    return np.argsort(values, kind="stable") if (ordered[1:] == ordered[:-1]).any() else order
 
 
 def _leading(flags: Flags) -> int:
