@@ -79,7 +79,7 @@ def place(orphans: Cameras, nodes: Nodes, *, members: Members = NO_MEMBERS, forc
         orphans: the cameras.
         nodes: all nodes; one that is closed gets none.
         members: how many cameras of the orphans' groups each node owns already.
-        forced: what fits nowhere goes to the least loaded node that has its labels and model, over its capacity.
+        forced: what would have no node goes over the capacity of one; labels, model and hard spreads are kept even so.
     """
     scales = Scales.of(nodes)
     avoid = _avoid(orphans, nodes)
@@ -103,7 +103,7 @@ def place(orphans: Cameras, nodes: Nodes, *, members: Members = NO_MEMBERS, forc
         _fill(queue, crowd, offers[demand], cameras, used, scales, FULL)
     if forced:
         for demand, cameras in turns:
-            left = cameras[(queue.node[cameras] == NONE) & (queue.why[cameras] == CODE[Why.ROOM])]
+            left = cameras[queue.node[cameras] == NONE]
             _fill(queue, crowd, offers[demand], left, used, scales, np.inf)
             queue.why[left[queue.node[left] != NONE]] = CODE[Why.FORCED]
     after = replace(nodes, used=np.ascontiguousarray(used[:LIMITED].T), cameras=used[LIMITED])

@@ -99,7 +99,7 @@ class Why(StrEnum):
     SPREAD = "spread"
     #: Not the least loaded, but one where its source was not tried yet.
     ELSEWHERE = "elsewhere"
-    #: It fits nowhere and was forced onto the least loaded.
+    #: No node with room may have it: it was forced onto the least loaded that may.
     FORCED = "forced"
     #: Nowhere: no node takes cameras.
     CLOSED = "closed"
@@ -118,7 +118,7 @@ SENTENCES: Mapping[Why, str] = {
     Why.LEAST_LOADED: "the least loaded node that may take it",
     Why.SPREAD: "the least loaded of the nodes with the fewest cameras of its group",
     Why.ELSEWHERE: "the least loaded of the nodes where its source was not tried yet",
-    Why.FORCED: "fits nowhere, forced onto the least loaded node",
+    Why.FORCED: "no node with room may have it, forced onto the least loaded that may",
     Why.CLOSED: "no node takes cameras now",
     Why.LABELS: "no node that takes cameras has the labels that it needs",
     Why.MODEL: "no node that takes cameras and has its labels has its model",

@@ -104,13 +104,8 @@ class OneByOne:
         for full in (FULL, np.inf) if forced else (FULL,):
             for _, rows in sorted(turns.items()):
                 left = [row for row in rows if self.found.get(self.cameras[row].camera_id) is None]
-                if full != FULL:
-                    left = [row for row in left if self._lacks_room_only(row)]
                 self._demand_of(np.array(sorted(left, key=lambda row: (-self.size[row], row)), np.intp), full)
         return self.found
-
-    def _lacks_room_only(self, row: int) -> bool:
-        return bool(self.may[row].any()) and not self._fit(row, FULL).any()
 
     def _fit(self, row: int, full: float) -> np.ndarray:
         return self.may[row] & (fills(self.used + self.need[:, [row]], self.scales.per) <= full)

@@ -124,11 +124,17 @@ def test_a_camera_that_was_never_measured_takes_the_estimate() -> None:
 def test_force_puts_what_fits_nowhere_on_the_least_loaded_node_and_breaks_no_other_rule() -> None:
     cameras = [camera("fits", 1), camera("too-big", 5), camera("yard", 1, needs=YARD), camera("apart", 1, spread=NEVER)]
     full = [node("a", 3), node("b", 3.5)]
-    decisions = {one.camera_id: one for one in decide(cameras, full, {"door": {"a": 1, "b": 1}}, forced=True)}
+    members = {"door": {"a": 1, "b": 1}}
+    decisions = {one.camera_id: one for one in decide(cameras, full, members, forced=True)}
     assert (decisions["fits"].node_id, decisions["fits"].why) == ("a", Why.LEAST_LOADED)
     assert (decisions["too-big"].node_id, decisions["too-big"].why) == ("b", Why.FORCED)
     assert decisions["yard"].why is Why.LABELS
     assert (decisions["apart"].node_id, decisions["apart"].why) == (None, Why.GROUP)
+
+
+def test_force_goes_over_a_capacity_before_it_goes_beside_a_mate() -> None:
+    (decision,) = decide([camera(spread=NEVER)], [node("roomy"), node("full", 4)], {"door": {"roomy": 1}}, forced=True)
+    assert (decision.node_id, decision.why) == ("full", Why.FORCED)
 
 
 @pytest.mark.parametrize(("used", "fits"), [(0.0, True), (3.0, True), (3.5, False)])
