@@ -10,7 +10,7 @@ The easy mistake: to take a node whose capacity is not known for one without any
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -20,11 +20,19 @@ from nodeagent.contract.ownership import Resources
 #: Dimensions of `Resources`, in the order of the columns of all arrays of placement.
 DIMENSIONS = ("decode_cores", "infer_per_s", "ring_bytes", "write_bytes_s")
 
-#: What a camera is taken to need before it was measured: a 1080p stream of 4 Mbit/s, five samples a second looked at.
+#: What a camera is taken to need before any was measured: 1080p at 4 Mbit/s, five samples a second looked at.
 ESTIMATE = Resources(decode_cores=0.15, infer_per_s=5.0, ring_bytes=64 * 2**20, write_bytes_s=500_000.0)
 
 #: Cameras that fill a node when no node tells its capacity.  Only scales what is shown: all nodes count alike then.
 CAMERAS_PER_NODE = 100.0
+
+
+def estimate(measured: Iterable[Resources]) -> Resources:
+    """What a camera is taken to need that was never measured: the mean of those that were."""
+    costs = list(measured)
+    if not costs:
+        return ESTIMATE
+    return Resources(**{name: sum(getattr(one, name) for one in costs) / len(costs) for name in DIMENSIONS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +55,7 @@ class Camera:
     """A camera as placement sees it.
 
     Attributes:
-        cost: what it was measured to need, smoothed; None: never measured, taken for `ESTIMATE`.
+        cost: what it was measured to need, smoothed; None: never measured, taken for an estimate.
         needs: labels that its node must have, with their values.
         model: that its node must have; empty: any will do.
         spread: see there.

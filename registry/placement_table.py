@@ -73,8 +73,8 @@ class Cameras:
         return len(self.ids)
 
     @classmethod
-    def of(cls, cameras: Iterable[Camera]) -> Cameras:
-        """The table of these cameras.
+    def of(cls, cameras: Iterable[Camera], estimate: Resources = ESTIMATE) -> Cameras:
+        """The table of these cameras; `estimate` is what one needs that was never measured.
 
         Raises:
             ValueError: a camera is there twice.
@@ -88,7 +88,7 @@ class Cameras:
         spread_row: dict[Spread | None, int] = {None: NONE, **{spread: row for row, spread in enumerate(spreads)}}
         return cls(
             ids=[camera.camera_id for camera in rows],
-            cost=_amounts([vector(ESTIMATE if camera.cost is None else camera.cost) for camera in rows]),
+            cost=_amounts([vector(estimate if camera.cost is None else camera.cost) for camera in rows]),
             demands=demands,
             demand=np.array([demand_row[demand] for demand in wanted], np.intp),
             spreads=spreads,

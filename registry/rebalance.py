@@ -29,7 +29,7 @@ from registry.placement_table import NONE, Cameras, Floats, Indices, Nodes
 START_MARGIN = 0.2
 #: Difference at which moving ends.  Far below the start, so that a small change of costs does not start it again.
 STOP_MARGIN = 0.1
-#: Part of all cameras that may move within a minute, however they moved.
+#: Part of all cameras that may move within a minute, however they moved, when nobody says otherwise.
 PART_PER_MINUTE = 0.01
 #: The time that this part is counted over, seconds.
 MINUTE_S = 60.0
@@ -129,22 +129,23 @@ class Plan:
     going: bool
 
 
-def allowance(fleet: Fleet, now_s: float) -> int:
-    """How many cameras may move now, so that in no minute more than `PART_PER_MINUTE` of them, or one, moved."""
+def allowance(fleet: Fleet, now_s: float, part_per_minute: float = PART_PER_MINUTE) -> int:
+    """How many cameras may move now, so that in no minute more than this part of them, or one, moved."""
     lately = int(np.count_nonzero(fleet.moved_s > now_s - MINUTE_S))
-    a_minute = max(1, int(PART_PER_MINUTE * len(fleet.cameras)))
+    a_minute = max(1, int(part_per_minute * len(fleet.cameras)))
     return max(0, min(MOVES_MOST, a_minute - lately))
 
 
-def rebalance(fleet: Fleet, now_s: float, going: bool = False) -> Plan:
+def rebalance(fleet: Fleet, now_s: float, going: bool = False, part_per_minute: float = PART_PER_MINUTE) -> Plan:
     """The next moves; none while the nodes are even enough, or too much moved lately.
 
     Args:
         fleet: all cameras and nodes.
         now_s: any clock that never goes back, the one of `moved_s`.
         going: from the plan of the call before; False for the first.
+        part_per_minute: of all cameras at most this part moves within a minute, but one may always.
     """
-    allowed = allowance(fleet, now_s)
+    allowed = allowance(fleet, now_s, part_per_minute)
     if not allowed:
         return Plan((), going)
     balance = _Balance(fleet, now_s)

@@ -10,7 +10,7 @@ import pytest
 from nodeagent.contract.ownership import Resources
 from registry.explain import explain
 from registry.placement import capacity_without, place
-from registry.placement_rules import ESTIMATE, Camera, Decision, Members, Node, Spread, Why
+from registry.placement_rules import ESTIMATE, Camera, Decision, Members, Node, Spread, Why, estimate
 from registry.placement_table import Cameras, Nodes
 
 FOUR = Resources(decode_cores=4, infer_per_s=100, ring_bytes=1e9, write_bytes_s=1e7)
@@ -119,6 +119,10 @@ def test_a_camera_that_was_never_measured_takes_the_estimate() -> None:
     placed = place(Cameras.of([Camera(camera_id="cam")]), Nodes.of([node("a")]))
     assert placed.nodes.used[0].tolist() == list(ESTIMATE.model_dump().values())
     assert placed.nodes.cameras.tolist() == [1]
+    mean = estimate([Resources(decode_cores=1, ring_bytes=4), Resources(decode_cores=2)])
+    assert mean == Resources(decode_cores=1.5, ring_bytes=2)
+    assert Cameras.of([Camera(camera_id="cam")], mean).cost.tolist() == [[1.5, 0, 2, 0]]
+    assert estimate([]) == ESTIMATE
 
 
 def test_force_puts_what_fits_nowhere_on_the_least_loaded_node_and_breaks_no_other_rule() -> None:

@@ -119,6 +119,7 @@ def test_a_hundredth_of_the_cameras_moves_in_a_minute_however_they_moved() -> No
     nodes = Nodes.of([node("a"), node("new")])
     first = rebalance(Fleet.of(placed, nodes), NOW_S)
     assert len({move.camera_id for move in first.moves}) == 5
+    assert len(rebalance(Fleet.of(placed, nodes), NOW_S, part_per_minute=0.02).moves) == 10
     lately = owned("a", *[0.01] * 2, moved_s=NOW_S - 1) + placed[2:]
     assert len(rebalance(Fleet.of(lately, nodes), NOW_S).moves) == 3
     many = Fleet.of(owned("a", *[0.01] * 20, moved_s=NOW_S - 1) + placed[20:], nodes)
@@ -129,6 +130,7 @@ def test_a_hundredth_of_the_cameras_moves_in_a_minute_however_they_moved() -> No
 def test_one_camera_of_few_may_move_and_of_very_many_not_all_at_once() -> None:
     nodes = Nodes.of([node("a"), node("new")])
     assert allowance(Fleet.of(owned("a", 1, 1), nodes), NOW_S) == 1
+    assert allowance(Fleet.of(owned("a", *[1.0] * 10), nodes), NOW_S, 0.5) == 5
     assert allowance(Fleet.of(owned("a", *[1.0] * 20_000), nodes), NOW_S) == MOVES_MOST
 
 
