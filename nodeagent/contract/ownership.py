@@ -42,6 +42,8 @@ SKEW_NS = 1_000_000_000
 Incarnation = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 #: Number of the last change of a camera's configuration; grows by one with each.
 Version = Annotated[int, Field(ge=1, lt=2**63)]
+#: Infinity would be a number that no sum comes back from.
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _OWNER = re.compile(
     r"^(?P<node>[A-Za-z0-9][A-Za-z0-9_.-]{0,62})/(?P<incarnation>[0-9a-f]{16})/(?P<epoch>[1-9]\d{0,18})$"
 )
@@ -57,10 +59,10 @@ class Resources(Frozen):
         write_bytes_s: bytes that the pool takes, per second.
     """
 
-    decode_cores: Annotated[float, Field(ge=0)] = 0.0
-    infer_per_s: Annotated[float, Field(ge=0)] = 0.0
-    ring_bytes: Annotated[float, Field(ge=0)] = 0.0
-    write_bytes_s: Annotated[float, Field(ge=0)] = 0.0
+    decode_cores: Amount = 0.0
+    infer_per_s: Amount = 0.0
+    ring_bytes: Amount = 0.0
+    write_bytes_s: Amount = 0.0
 
 
 class Owner(Frozen):

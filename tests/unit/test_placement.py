@@ -215,4 +215,4 @@ def test_tables_refuse_what_would_give_a_wrong_answer() -> None:
         with pytest.raises(ValueError, match=r"expected|ascend|every camera"):
             replace(table, **bad)
     with pytest.raises(ValueError, match="expected finite"):
-        Nodes.of([node("a", capacity=Resources(decode_cores=float("inf")))])
+        Nodes.of([node("a", capacity=Resources.model_construct(decode_cores=float("inf")))])
