@@ -103,6 +103,9 @@ def test_capacity_is_what_is_given_or_what_the_machine_has(tmp_path: Path) -> No
     assert found is not None
     assert (found.infer_per_s, found.write_bytes_s) == (70.0, 2 * machine.DISK_BYTES_S)
     assert found.ring_bytes > 10**15
+    # Not known is not nothing: with 0 bytes for rings no camera would be placed here.
+    assert machine.capacity(CapacitySettings(), tmp_path / "gone", 2, 70.0, 0) is None
+    assert machine.capacity(CapacitySettings(ring_gb=2), tmp_path / "gone", 2, 70.0, 0) is not None
 
 
 def test_rings_are_counted_for_their_cameras(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def ring_bytes(memory_dir: Path) -> Counter[str]:
 def capacity(
     given: CapacitySettings, memory_dir: Path, disks: int, infer_per_s: float | None, in_rings: int
 ) -> Resources | None:
-    """What this node has; None while it is not known how fast its inference is.
+    """What this node has; None while it is not known: how fast its inference is, or what its tmpfs has.
 
     Args:
         given: what the configuration says of it.
@@ -57,18 +57,19 @@ def capacity(
         infer_per_s: samples per second, as measured.
         in_rings: bytes of that tmpfs that rings take already.
     """
-    speed = given.infer_per_s or infer_per_s
-    if speed is None:
+    speed, free = given.infer_per_s or infer_per_s, _free_bytes(memory_dir)
+    # A capacity of 0 would say that it can take nothing.
+    if speed is None or (free is None and not given.ring_gb):
         return None
-    ring = given.ring_gb * _GIB if given.ring_gb else _free_bytes(memory_dir) + in_rings
+    ring = given.ring_gb * _GIB if given.ring_gb else (free or 0) + in_rings
     write = given.write_mbytes_s * _MB if given.write_mbytes_s else disks * DISK_BYTES_S
     cores = given.decode_cores or len(os.sched_getaffinity(0))
     return Resources(decode_cores=cores, infer_per_s=speed, ring_bytes=ring, write_bytes_s=write)
 
 
-def _free_bytes(folder: Path) -> int:
+def _free_bytes(folder: Path) -> int | None:
     try:
         info = os.statvfs(folder)
     except OSError:
-        return 0
+        return None
     return info.f_bavail * info.f_frsize
