@@ -1,0 +1,68 @@
+"""Reports of agents: one from every node every second, so all that is done with one stands here.
+
+It is answered by the event loop itself: without a thread, a database, or the framework, which takes longer to find out
+what to call than a report takes to be read and judged.
+"""
+
+from __future__ import annotations
+
+import re
+from math import isfinite
+from typing import Final
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+
+from nodeagent.contract.errors import AgentError
+from nodeagent.contract.ownership import AgentReport, ReportAnswer
+from registry.http.body import JsonBody, whole
+from registry.http.gate import Receive, Scope, Send
+from registry.http.parts import JSON, PREFIX, PRIVATE, Allowed, NodePath, Parts
+from registry.http.problems import SAID, answer_of, problem_of, wrong
+from registry.tokens import Deed
+
+#: Largest report, bytes: a node of a thousand cameras has a quarter of it.
+REPORT_BYTES: Final = 4_000_000
+_PATH: Final = re.compile(rf"{PREFIX}/nodes/([^/]+)/report")
+_MAY: Final = Allowed(Deed.REPORT)
+_BODY: Final = JsonBody(AgentReport, REPORT_BYTES)
+
+#: Describes the route; nothing is routed by it.
+described = APIRouter(prefix=PREFIX, tags=["agents"])
+
+
+@described.post("/nodes/{node_id}/report", response_model=ReportAnswer, dependencies=[Depends(_MAY), Depends(_BODY)])
+async def report(request: Request, node_id: NodePath) -> Response:
+    """Take an agent's report: one for all of its children, once a second."""
+    parts: Parts = request.app.state.parts
+    await _MAY(request)
+    # Decoded here whatever its size: threads may all wait for a database.
+    told: AgentReport = _BODY.decoded(await whole(request, REPORT_BYTES))
+    if told.report.node_id != node_id:
+        raise wrong("report.node_id", "expected the node of the address, which is the token's")
+    # An age that is no number would be compared with others, and be neither older nor younger.
+    if not all(row.beat_age_s is None or isfinite(row.beat_age_s) for row in told.report.rows):
+        raise wrong("report.rows", "expected a finite beat_age_s in each")
+    answer = parts.core.report(told)
+    return Response(answer.model_dump_json(), headers=PRIVATE, media_type=JSON)
+
+
+class Reports:
+    """An ASGI application that takes reports, and hands all else on."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        found = _PATH.fullmatch(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        if found is None:
+            await self._app(scope, receive, send)
+            return
+        scope["app"], scope["path_params"] = self._app, {"node_id": found[1]}
+        try:
+            answer = await report(Request(scope, receive), found[1])
+        except AgentError as exc:
+            problem = problem_of(exc, conditional=False)
+            scope[SAID] = problem.detail
+            answer = answer_of(problem)
+        await answer(scope, receive, send)

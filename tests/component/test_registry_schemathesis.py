@@ -1,0 +1,88 @@
+"""Requests made from the registry's own OpenAPI document, good ones and bad ones: no answer is a server error."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.support.missing import not_tested
+from tests.support.registry_http import LIFE, NODES, RegistryServing, report_of, serving_registry
+from tests.support.registry_store import draft, rule, writer
+
+#: Requests per operation: all together take some ten seconds.
+EXAMPLES = 8
+
+
+@pytest.fixture(scope="module")
+def schemathesis() -> Any:
+    try:
+        return importlib.import_module("schemathesis")
+    except ImportError:
+        not_tested("schemathesis, of the extra `dev`")
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServing]:
+    with serving_registry(tmp_path_factory.mktemp("registry")) as serving:
+        serving.parts.cameras.make(draft("gate-1", rules=(rule("no-entry"),)), writer())
+        serving.parts.algorithms.put("tracker", {"gap": 1.5}, 0, "tests", 1)
+        for node_id in NODES:
+            serving.core.report(report_of(node_id))
+        serving.core.own("gate-1", "n1")
+        yield serving
+
+
+def test_no_request_is_answered_with_a_server_error(schemathesis: Any, registry: RegistryServing) -> None:
+    document = httpx.get(f"{registry.origin}/openapi.json", trust_env=False).json()
+    schema = schemathesis.openapi.from_dict(document)
+    modes = list(schemathesis.GenerationMode)
+    seen: dict[str, set[int]] = {}
+    for operation in (found.ok() for found in schema.get_all_operations()):
+        statuses = seen.setdefault(operation.label, set())
+        cases = st.one_of([operation.as_strategy(generation_mode=mode) for mode in modes])
+        hammer(registry, cases, statuses)
+    assert len(seen) == sum(len(methods) for methods in document["paths"].values())
+    # Most requests have to get past the door for this to say anything.
+    past = [label for label, statuses in seen.items() if any(status < 300 for status in statuses)]
+    assert len(past) > len(seen) / 2, seen
+
+
+def hammer(registry: RegistryServing, cases: st.SearchStrategy[Any], statuses: set[int]) -> None:
+    """Send some of these requests, and look at what comes back."""
+    known = {
+        "camera_id": "gate-1", "rule_id": "no-entry", "node_id": "n1", "name": "tracker",
+        "token_id": registry.token_ids["viewer"], "incarnation": LIFE,
+    }  # fmt: skip
+
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=cases, familiar=st.integers(0, 3), tag=st.sampled_from([None, '"1"', '"2"']))
+    def send(case: Any, familiar: int, tag: str | None) -> None:
+        if familiar:
+            # Else hardly a request names anything that is there.
+            for place in (case.path_parameters, case.query):
+                for name in set(place or ()) & known.keys():
+                    place[name] = known[name]
+        headers = {"If-Match": tag} if tag else {}
+        who = "n1" if case.operation.path.endswith(("/report", "/nodes/{node_id}/cameras")) else "admin"
+        answer = case.call(
+            base_url=registry.origin, headers=headers | {"Authorization": f"Bearer {registry.secrets[who]}"}
+        )
+        statuses.add(answer.status_code)
+        assert answer.status_code < 500, f"{case.method} {case.formatted_path} {case.body!r}: {answer.text}"
+        if answer.status_code >= 400:
+            assert answer.headers["content-type"][0] == "application/problem+json", answer.text
+
+    send()
