@@ -16,17 +16,39 @@ from dataclasses import dataclass
 
 from nodeagent.contract.ownership import LEASE_S
 
-#: Silence after which a node is looked at twice, seconds: two reports in a row are missing.
-SUSPECT_S = LEASE_S / 2
 #: The registry looks several times a second.  Of a longer pause only so much counts as looking, seconds.
 STEP_S = 1.0
 #: A freeze lasts no longer than this, seconds: switches and registries are back by then, or somebody has to act.
 FREEZE_S = 60.0
 #: Fewer nodes that fall silent together freeze nothing: one dead node of two, or two of three, must lose its cameras.
 TOGETHER_MIN = 3
-#: Silence after which a frozen node is evicted all the same if RabbitMQ has none of its consumers either, seconds: the
-#: broker, which has another way to the node, notices a dead peer in two missed heartbeats at the latest.
+#: Silence after which a frozen node is evicted all the same if it renews nothing in Redis either, seconds.  Redis has
+#: another way to the node, and what a dead one held there runs out in ten.
 WITNESS_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long silence is borne, seconds.
+
+    Attributes:
+        lease_s: after which a node is dead.
+        freeze_s: for which evictions are held at most.
+        witness_s: after which a frozen node is evicted all the same, see `WITNESS_S`.
+    """
+
+    lease_s: float = LEASE_S
+    freeze_s: float = FREEZE_S
+    witness_s: float = WITNESS_S
+
+    @property
+    def suspect_s(self) -> float:
+        """After which a node is looked at twice."""
+        return self.lease_s / 2
+
+
+#: When nobody says otherwise.
+USUAL = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +113,9 @@ class AwakeClock:
         return passed_s
 
 
-def fell_together(waiting: Sequence[float], gone: Sequence[float], present: int) -> bool:
+def fell_together(
+    waiting: Sequence[float], gone: Sequence[float], present: int, lease_s: float = LEASE_S
+) -> bool:
     """Whether at least three nodes, and more than half of all, fell silent within one lease.
 
     Nodes that were evicted meanwhile count where they fell silent in the same lease, else not at all.
@@ -100,11 +124,12 @@ def fell_together(waiting: Sequence[float], gone: Sequence[float], present: int)
         waiting: since when nodes are silent that are not evicted yet.
         gone: the same of evicted ones.
         present: number of nodes that are not evicted.
+        lease_s: the lease, seconds.
     """
     since, gone = sorted([*waiting, *gone]), sorted(gone)
     for first, start_s in enumerate(since):
-        count = bisect_right(since, start_s + LEASE_S) - first
-        evicted = bisect_right(gone, start_s + LEASE_S) - bisect_left(gone, start_s)
+        count = bisect_right(since, start_s + lease_s) - first
+        evicted = bisect_right(gone, start_s + lease_s) - bisect_left(gone, start_s)
         if count > evicted and count >= TOGETHER_MIN and 2 * count > present + evicted:
             return True
     return False
@@ -113,7 +138,8 @@ def fell_together(waiting: Sequence[float], gone: Sequence[float], present: int)
 class Brake:
     """Holds evictions for a time, or does not."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits = USUAL) -> None:
+        self._limits = limits
         self._frozen: Frozen | None = None
         #: When it began, awake seconds.
         self._from_s = 0.0
@@ -135,7 +161,7 @@ class Brake:
         # Pauses do not add up: a registry that is slow at every turn still sees.  Being cut off does.
         blind_s = sight.passed_s if sight.cut_off or sight.passed_s > STEP_S else 0.0
         self._blind_s = blind_s + self._blind_s if sight.cut_off else blind_s
-        if self._blind_s >= LEASE_S:
+        if self._blind_s >= self._limits.lease_s:
             return self._blind(sight, now_s, awake_s)
         if self._frozen is not None:
             if sight.back_since_s > self._from_s:
@@ -145,7 +171,7 @@ class Brake:
             return None
         waiting = [since_s for since_s in sight.waiting if since_s > self._settled_s]
         gone = [since_s for since_s in sight.gone if since_s > self._settled_s]
-        if sight.due and fell_together(waiting, gone, sight.present):
+        if sight.due and fell_together(waiting, gone, sight.present, self._limits.lease_s):
             return self._freeze(f"{len(waiting)} of {sight.present} nodes fell silent together", now_s, awake_s)
         return None
 
@@ -154,7 +180,7 @@ class Brake:
         if self._frozen is None:
             return None
         self._frozen = None
-        self._settled_s = awake_s - SUSPECT_S
+        self._settled_s = awake_s - self._limits.suspect_s
         return Thawed(reason)
 
     def _blind(self, sight: Sight, now_s: float, awake_s: float) -> Frozen | None:
@@ -167,5 +193,5 @@ class Brake:
 
     def _freeze(self, reason: str, now_s: float, awake_s: float) -> Frozen:
         self._from_s = awake_s
-        self._frozen = Frozen(reason, now_s, now_s + FREEZE_S)
+        self._frozen = Frozen(reason, now_s, now_s + self._limits.freeze_s)
         return self._frozen

@@ -187,13 +187,16 @@ class Member:
     _seqs: dict[str, int] = field(default_factory=dict)
     _rivals: dict[str, _Rival] = field(default_factory=dict)
 
-    def take(self, report: AgentReport, wall_ns: int, at_s: float) -> Accepted | Conflict:
+    def take(
+        self, report: AgentReport, wall_ns: int, at_s: float, lease_s: float = LEASE_S
+    ) -> Accepted | Conflict:
         """Take a report, or refuse it, or see that it is an old one.
 
         Args:
             report: it; `node_id` is this one's.
             wall_ns: the registry's wall clock, UTC ns.
             at_s: when it arrived.
+            lease_s: silence after which any other life is followed.
         """
         if report.seq <= self._seqs.get(report.incarnation, 0):
             return Accepted(fresh=False)
@@ -201,7 +204,7 @@ class Member:
         if self.life is None:
             self.life = life
         elif life.incarnation != self.life.incarnation:
-            grace_s = self._grace_s(self.life, life, report.draining)
+            grace_s = self._grace_s(self.life, life, report.draining, lease_s)
             if at_s - self.seen_s < grace_s:
                 return self._refuse(self.life, life, grace_s, at_s)
             self._follow(self.life, life, at_s)
@@ -246,11 +249,11 @@ class Member:
             return Event.DRAINS
         return Event.JOINS if at_s < self._quarantine_until_s else Event.SERVES
 
-    def _grace_s(self, old: Life, new: Life, new_leaves: bool) -> float:
+    def _grace_s(self, old: Life, new: Life, new_leaves: bool, lease_s: float) -> float:
         """How long the old life must have been silent before the new one is followed."""
         if self.leaving and not new_leaves:
             return 0.0
-        return RESTART_S if new.follows(old) else LEASE_S
+        return RESTART_S if new.follows(old) else lease_s
 
     def _follow(self, old: Life, new: Life, at_s: float) -> None:
         lasted_s = at_s - old.since_s

@@ -16,13 +16,10 @@ from dataclasses import dataclass, field
 
 from nodeagent.contract.errors import AgentError
 from nodeagent.contract.ids import CameraId, NodeId
-from nodeagent.contract.ownership import LEASE_S, AgentReport, Holding, Owner, Resources
-from registry.brake import SUSPECT_S, WITNESS_S, AwakeClock, Brake, Frozen, Sight, Thawed
+from nodeagent.contract.ownership import AgentReport, Holding, Owner, Resources
+from registry.brake import USUAL, AwakeClock, Brake, Frozen, Limits, Sight, Thawed
 from registry.member import REPORTING, Accepted, Conflict, Event, IllegalStep, Life, Member, NodePhase
 from registry.tasks import Orphan, StopTask, Tasks
-
-#: What every node gets on top of its lease when a term begins, seconds: agents whose registry died must find the next.
-TERM_GRACE_S = LEASE_S
 
 
 class UnknownNode(AgentError):
@@ -70,11 +67,12 @@ class Witness:
     """What the registry sees besides reports.
 
     Attributes:
-        no_consumers: of nodes, whether RabbitMQ has none of their consumers; missing or none: not known.
+        gone: of nodes, whether they give no sign of life in another way either: whether they renew none of their keys
+            in Redis.  Missing or none: not known.
         cut_off: whether the registry itself reaches Redis or its database no more; while so nothing moves.
     """
 
-    no_consumers: Mapping[NodeId, bool | None] = field(default_factory=dict)
+    gone: Mapping[NodeId, bool | None] = field(default_factory=dict)
     cut_off: bool = False
 
 
@@ -110,9 +108,10 @@ class NodeView:
 class Members:
     """All nodes and all tasks.  `now_s` is the registry's monotonic clock; nothing is decided before `begin_term`."""
 
-    def __init__(self, now_s: float) -> None:
+    def __init__(self, now_s: float, limits: Limits = USUAL) -> None:
+        self._limits = limits
         self._awake = AwakeClock(now_s)
-        self._brake = Brake()
+        self._brake = Brake(limits)
         self._members: dict[NodeId, Member] = {}
         self._told: dict[NodeId, NodePhase] = {}
         self._leads = False
@@ -126,7 +125,7 @@ class Members:
         node_id = report.report.node_id
         if node_id not in self._members:
             self._members[node_id] = Member(node_id, heard_s=at_s)
-        answer = self._members[node_id].take(report, wall_ns, at_s)
+        answer = self._members[node_id].take(report, wall_ns, at_s, self._limits.lease_s)
         if isinstance(answer, Accepted) and answer.fresh:
             self.tasks.reported(node_id, report.incarnation, report.report.rows, at_s)
         return answer
@@ -134,7 +133,7 @@ class Members:
     def expect(self, node_id: NodeId, now_s: float) -> None:
         """A node is known from elsewhere: it has a lease, and the grace of a new term, to report."""
         if node_id not in self._members:
-            self._members[node_id] = Member(node_id, heard_s=self._awake.at(now_s) + TERM_GRACE_S)
+            self._members[node_id] = Member(node_id, heard_s=self._awake.at(now_s) + self._grace_s)
 
     def granted(self, camera_id: CameraId, owner: Owner, now_s: float) -> None:
         """A camera has an owner from now on.  Old news changes nothing."""
@@ -147,10 +146,10 @@ class Members:
 
     def begin_term(self, owners: Mapping[CameraId, Owner], now_s: float) -> None:
         """Lead from now on: these are the owners, and every node has its lease, and a grace, to report."""
-        self._leads, self._brake, self.tasks = True, Brake(), Tasks()
+        self._leads, self._brake, self.tasks = True, Brake(self._limits), Tasks()
         # How long the registry took until it led is no pause.
         self._awake.look(now_s)
-        heard_s = self._awake.at(now_s) + TERM_GRACE_S
+        heard_s = self._awake.at(now_s) + self._grace_s
         self._members = {node_id: member.renewed(heard_s) for node_id, member in self._members.items()}
         for camera_id, owner in owners.items():
             self.granted(camera_id, owner, now_s)
@@ -202,7 +201,7 @@ class Members:
         for member in self._members.values():
             if witness.cut_off and member.phase is not NodePhase.DEAD:
                 member.excuse(passed_s, at_s)
-            if member.phase in REPORTING and at_s - member.seen_s >= SUSPECT_S:
+            if member.phase in REPORTING and at_s - member.seen_s >= self._limits.suspect_s:
                 member.enter(Event.SILENT)
             member.settle(at_s)
         decisions = self._lead(witness, passed_s, now_s, at_s) if self._leads else []
@@ -227,13 +226,13 @@ class Members:
         node_id, silent_s = member.node_id, member.silent_s(at_s)
         if member.phase is NodePhase.DEAD and self.tasks.count(node_id):
             return Evict(node_id, self.tasks.evict(node_id), "granted to a node that was dead already")
-        if member.phase is not NodePhase.SUSPECT or silent_s <= LEASE_S:
+        if member.phase is not NodePhase.SUSPECT or silent_s <= self._limits.lease_s:
             return None
         reason = f"silent for {silent_s:.1f} s"
         if self._brake.holds(member.heard_s) and not member.leaving:
-            if silent_s < WITNESS_S or not witness.no_consumers.get(node_id):
+            if silent_s < self._limits.witness_s or not witness.gone.get(node_id):
                 return None
-            reason += ", and RabbitMQ has none of its consumers"
+            reason += ", and it renews nothing in Redis either"
         member.enter(Event.LOST)
         return Evict(node_id, self.tasks.evict(node_id), reason)
 
@@ -247,11 +246,11 @@ class Members:
         staying = [member for member in known if not member.leaving]
         present = [member for member in staying if member.phase is not NodePhase.DEAD]
         silent = [member for member in present if member.phase is NodePhase.SUSPECT]
-        waiting = [member.heard_s for member in silent if member.silent_s(at_s) >= SUSPECT_S]
+        waiting = [member.heard_s for member in silent if member.silent_s(at_s) >= self._limits.suspect_s]
         return Sight(
             passed_s=passed_s,
             cut_off=witness.cut_off,
-            due=any(at_s - heard_s > LEASE_S for heard_s in waiting),
+            due=any(at_s - heard_s > self._limits.lease_s for heard_s in waiting),
             waiting=waiting,
             gone=[member.heard_s for member in staying if member.phase is NodePhase.DEAD],
             present=len(present),
@@ -280,6 +279,13 @@ class Members:
             raise UnknownNode(f"node {node_id}: unknown") from None
 
     # What is there.
+
+    @property
+    def _grace_s(self) -> float:
+        """What every node gets on top of its lease when a term begins: agents whose registry died have to find
+        another.
+        """
+        return self._limits.lease_s
 
     @property
     def frozen(self) -> Frozen | None:
@@ -313,5 +319,5 @@ class Members:
             cameras=self.tasks.cameras(member.node_id),
             ordered=member.ordered,
             leaving=member.leaving,
-            conflict=member.conflict if at_s - member.conflict_s < LEASE_S else "",
+            conflict=member.conflict if at_s - member.conflict_s < self._limits.lease_s else "",
         )

@@ -81,7 +81,7 @@ class MembershipSettings(FrozenStrict):
     #: Seconds at most for which nothing is taken from silent nodes when so many fall silent together that it is the
     #: registry that cannot hear.
     freeze_s: Annotated[Number, Field(ge=0, le=3600)] = 60.0
-    #: Seconds of silence after which a node loses its cameras even so, when it has no consumer in RabbitMQ either.
+    #: Seconds of silence after which a node loses its cameras even so, when it renews nothing in Redis either.
     witness_s: Annotated[Number, Field(ge=2 * REPORT_S, le=3600)] = 15.0
 
 

@@ -15,13 +15,13 @@ from nodeagent.contract.ownership import LEASE_S, AgentReport
 from nodeagent.contract.states import State
 from registry.brake import FREEZE_S, Frozen, Thawed
 from registry.member import NEXT, Accepted, Event, IllegalStep, Member, NodePhase
-from registry.membership import TERM_GRACE_S, Decision, Evict, Reborn, UnknownNode, Witness
+from registry.membership import Decision, Evict, Reborn, UnknownNode, Witness
 from registry.tasks import DOWN_S, Orphan, StopTask
 from tests.support.registry_nodes import TICK_S, WALL_NS, Agent, Site, row
 
 #: Every one that has stopped for good is evicted in this time whatever was before: the last blindness's freeze, what a
 #: term's beginning grants, the lease, and a turn.
-SETTLED_S = FREEZE_S + TERM_GRACE_S + LEASE_S + 2 * TICK_S
+SETTLED_S = FREEZE_S + 2 * LEASE_S + 2 * TICK_S
 WHICH = st.integers(0, 3)
 CAMERAS = ("a", "b", "c", "d", "e", "f")
 
@@ -147,10 +147,10 @@ class Membership(RuleBasedStateMachine):
     def the_registry_is_cut_off_or_not(self, cut: bool) -> None:
         self.site.witness = replace(self.site.witness, cut_off=cut)
 
-    @rule(which=WHICH, none_left=st.sampled_from([True, False, None]))
-    def rabbitmq_tells_of_consumers(self, which: int, none_left: bool | None) -> None:
-        known = {**self.site.witness.no_consumers, f"n{which}": none_left}
-        self.site.witness = replace(self.site.witness, no_consumers=known)
+    @rule(which=WHICH, gone=st.sampled_from([True, False, None]))
+    def redis_tells_of_keys(self, which: int, gone: bool | None) -> None:
+        known = {**self.site.witness.gone, f"n{which}": gone}
+        self.site.witness = replace(self.site.witness, gone=known)
 
     @rule(seconds=st.sampled_from([2.0, 3.0, 10.0, 100.0]))
     def the_registry_is_stopped(self, seconds: float) -> None:
