@@ -1,23 +1,53 @@
-"""The `registry` command.  It offers only what exists: `--version` and an honest `--help`."""
+"""The `registry` command.
+
+Subcommands are named by dotted path and imported when called: `token create` must not wait for the web server's parts.
+"""
 
 from __future__ import annotations
+
+from importlib import import_module
 
 import click
 
 from nodeagent import __version__
 
+#: Command: where it is, and its line in the help.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "serve": ("registry.commands.serve:serve", "Run the registry in the foreground (what systemd starts)."),
+    "token": ("registry.commands.token:token", "Make, list and revoke tokens of nodes and people."),
+    "nodes": ("registry.commands.lists:nodes", "List nodes and what is wrong with them."),
+    "cameras": ("registry.commands.lists:cameras", "List cameras as they are wanted."),
+    "assignments": ("registry.commands.lists:assignments", "List which node serves which camera, and why."),
+    "explain": ("registry.commands.explain:explain", "Tell why a camera is where it is."),
+    "import": ("registry.commands.bring_in:bring_in", "Write the cameras of a TOML file into the registry."),
+    "thaw": ("registry.commands.thaw:thaw", "End a freeze of evictions."),
+}
 
-@click.group(invoke_without_command=True)
+
+class _Commands(click.Group):
+    """A group that imports a command when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(import_module(module), name)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{module}:{name} is no command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="registry")
-@click.pass_context
-def main(context: click.Context) -> None:
-    """Know nodes and cameras, and place cameras on nodes.
+def main() -> None:
+    """Know nodes and cameras, and decide which node serves which camera.
 
-    Not in this version.  Until it is, every node serves the cameras of its own TOML file (`nodeagent run`), and no
-    camera moves to another node by itself.
-
-    This package will hold: membership (which nodes live), placement of cameras on the least loaded node, the leader's
-    lease, the camera store in MySQL, broadcasts over Redis, an HTTP API and a web page.
+    Exit codes: 0 done, 1 not done, 2 faulty configuration or usage, 4 another registry is running already.
     """
-    if context.invoked_subcommand is None:
-        click.echo(context.get_help())

@@ -1,0 +1,233 @@
+"""`registry serve`: makes the real parts, runs them in their threads, and ends them in order.
+
+Threads: the clerk (database), the loop (Redis, decisions), the web server, and this one, which waits for signals and
+tells systemd that the others live.  A registry may be killed at any moment: agents ask the next one, or go on as they
+are until it is back.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import socket
+import ssl
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from sqlalchemy import Engine
+
+from nodeagent.contract.errors import AgentError, ConfigError, Fault, Unavailable
+from nodeagent.infra.clock import Clock, SystemClock
+from nodeagent.infra.database import migrate, open_database
+from nodeagent.infra.logging import set_up_logging
+from nodeagent.infra.sd_notify import Notifier
+from nodeagent.infra.stop import Stop
+from registry.brake import Limits
+from registry.core.assembly import Assembled, assemble
+from registry.http.app import make_app
+from registry.http.parts import make_parts
+from registry.http.server import Server, listen
+from registry.secrets import KEY_BYTES, Key, Vault, open_vault
+from registry.settings import ServiceSettings
+from registry.store.cameras import Cameras
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at the other threads.
+LOOK_S = 1.0
+#: Seconds between two tries to reach the database at the start.
+DATABASE_AGAIN_S = 2.0
+#: Seconds without a turn of the loop, or a sign of life of the web server, after which systemd is told no more that all
+#: is well.  A loop whose Redis does not answer turns every dozen seconds.
+STUCK_S = 40.0
+#: Seconds that each thread has for its end: the clerk may wait for a database.
+END_S = 15.0
+#: File in the state folder that one registry at a time holds.
+LOCK = "registry.lock"
+
+
+class AlreadyRunning(AgentError):
+    """Another registry works on this state folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A registry that serves."""
+
+    core: Assembled
+    server: Server
+    loop: threading.Thread
+    clerk: threading.Thread
+
+
+def run(settings: ServiceSettings, environment: Mapping[str, str]) -> int:
+    """Serve until TERM or INT; returns the exit code: 0 ended as asked, 1 the web server failed.
+
+    Raises:
+        ConfigError: what only shows on this machine is wrong, such as a key file that others may read.
+        AlreadyRunning: another registry works on the state folder.
+        Unavailable: the state folder cannot be used.
+    """
+    set_up_logging(settings.log, "registry")
+    lock = _lock(settings.registry.state_dir)
+    stop, notifier, clock = Stop(), Notifier(environment), SystemClock()
+
+    def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
+        stop.request()
+
+    signal.signal(signal.SIGTERM, ask_to_stop)
+    signal.signal(signal.SIGINT, ask_to_stop)
+    try:
+        _check_certificate(settings)
+        # Taken first, so that a port that is in use is told of before anything is changed.
+        with _listen(settings) as listening:
+            engine = open_database(settings.database_url)
+            vault = _prepare(settings, engine, stop, notifier, clock)
+            if vault is None:
+                return 0
+            running = _start(settings, engine, vault, clock, listening)
+            try:
+                return _watch(running, stop, notifier, clock)
+            finally:
+                _end(running, notifier)
+    finally:
+        notifier.close()
+        os.close(lock)
+
+
+def _lock(state_dir: Path) -> int:
+    """Hold the state folder; ends with the process at the latest."""
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
+        lock = os.open(state_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as exc:
+        raise Unavailable(f"state folder {state_dir}: {exc.strerror}") from exc
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise AlreadyRunning(f"another registry works on {state_dir}") from None
+    return lock
+
+
+def _check_certificate(settings: ServiceSettings) -> None:
+    """Before anything runs: the web server itself would find it in its thread."""
+    tls = settings.tls
+    if tls is None:
+        return
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(tls.certificate, tls.key, password=_none)
+    except OSError as exc:
+        why = f"cannot be used with {tls.key}: {exc.strerror or type(exc).__name__}"
+        raise ConfigError([Fault("tls.certificate", why, str(tls.certificate))]) from None
+
+
+def _none() -> str:
+    # Without one OpenSSL would ask at the terminal for the password of a key that has one.
+    return ""
+
+
+def _listen(settings: ServiceSettings) -> socket.socket:
+    host, port = settings.registry.host, settings.registry.port
+    try:
+        return listen(host, port)
+    except OSError as exc:
+        raise ConfigError([Fault("registry.port", f"cannot listen on {host}, port {port}: {exc.strerror}")]) from None
+
+
+def _prepare(settings: ServiceSettings, engine: Engine, stop: Stop, notifier: Notifier, clock: Clock) -> Vault | None:
+    """Bring the database to this release and open the keys; waits for the database.  None: asked to stop meanwhile."""
+    told = False
+    while not stop.requested:
+        notifier.alive(clock.monotonic_s())
+        try:
+            migrate(engine)
+            # A missing key file is made only where none is missed.
+            return open_vault(settings.key_file, may_make=not _holds_credentials(engine))
+        except Unavailable as exc:
+            trouble = str(exc)
+        if not told:
+            log.error("%s; waits for it", trouble, extra={"event": "database_down"})
+            notifier.status("waits for its database")
+        told = True
+        stop.wait(DATABASE_AGAIN_S)
+    return None
+
+
+def _holds_credentials(engine: Engine) -> bool:
+    # Any key will do for a question that decrypts nothing.
+    return Cameras(engine, Vault((Key("0" * 8, bytes(KEY_BYTES)),))).holds_credentials()
+
+
+def _start(settings: ServiceSettings, engine: Engine, vault: Vault, clock: Clock, listening: socket.socket) -> Running:
+    core = assemble(
+        registry_id=settings.registry.registry_id,
+        engine=engine,
+        vault=vault,
+        clock=clock,
+        redis_url=settings.redis_url,
+        shared=settings.mode == "redis",
+        limits=Limits(settings.membership.lease_s, settings.membership.freeze_s, settings.membership.witness_s),
+        places=settings.placement.strategy == "broadcast",
+        evens=settings.placement.rebalance_percent_per_min / 100 if settings.placement.rebalance else 0.0,
+    )
+    parts = make_parts(core.desk, engine, vault, clock)
+    tls = settings.tls
+    certificate, key = (tls.certificate, tls.key) if tls is not None else (None, None)
+    server = Server(make_app(parts), parts.doorkeeper, clock, certificate, key)
+    loop = threading.Thread(target=core.loop.run, name="loop", daemon=True)
+    clerk = threading.Thread(target=core.clerk.run, name="clerk", daemon=True)
+    clerk.start()
+    loop.start()
+    server.start(listening)
+    section = settings.registry
+    log.info(
+        "registry %s serves %s on %s, port %d; live state in %s",
+        section.registry_id, "https" if tls is not None else "http", section.host, section.port, settings.mode,
+        extra={"event": "registry_started"},
+    )  # fmt: skip
+    return Running(core, server, loop, clerk)
+
+
+def _watch(running: Running, stop: Stop, notifier: Notifier, clock: Clock) -> int:
+    """Tell systemd how the threads are, until somebody asks to stop or the web server fails."""
+    ready = False
+    while not stop.wait(LOOK_S):
+        if running.server.failed or not running.server.running:
+            log.critical("the web server ended by itself", extra={"event": "server_failed"})
+            return 1
+        now_s = clock.monotonic_s()
+        if now_s - running.core.loop.turned_s < STUCK_S and now_s - running.server.alive_s < STUCK_S:
+            notifier.alive(now_s)
+        if not ready and running.core.clerk.is_loaded:
+            ready = True
+            notifier.ready()
+        notifier.status(_sentence(running.core))
+    return 0
+
+
+def _sentence(core: Assembled) -> str:
+    stands = "leads" if core.loop.leads else f"follows {core.loop.leader or 'nobody'}"
+    return "; ".join(text for text in (stands, core.loop.trouble, core.clerk.trouble) if text)
+
+
+def _end(running: Running, notifier: Notifier) -> None:
+    """Requests first, then the lead, so that another registry has it at once, then what is to be written."""
+    notifier.stopping()
+    running.server.stop()
+    running.server.join(END_S)
+    running.core.loop.close()
+    running.loop.join(END_S)
+    running.core.clerk.close()
+    running.clerk.join(END_S)
+    if running.loop.is_alive() or running.clerk.is_alive():
+        # They hang in Redis or in the database; what they had to write the next audit finds.
+        log.warning("ends with a thread that hangs", extra={"event": "end_forced"})
+        return
+    running.core.close()
+    log.info("ended", extra={"event": "registry_ended"})
