@@ -723,6 +723,13 @@ def test_an_agent_understands_every_answer(registry: RegistryServing) -> None:
         stranger.close()
 
 
+def test_no_half_of_an_answer_waits_for_the_other() -> None:
+    with server.listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+
+
 def test_https_is_spoken_with_a_certificate_and_one_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
