@@ -49,10 +49,16 @@ class Asked:
             self._groups = version, found
         return found
 
-    def where(self, camera_ids: Iterable[CameraId], views: Sequence[NodeView], forced: bool = False) -> Question:
-        """Where these cameras should go."""
+    def where(
+        self,
+        camera_ids: Iterable[CameraId],
+        views: Sequence[NodeView],
+        forced: bool = False,
+        orphans: frozenset[CameraId] = frozenset(),
+    ) -> Question:
+        """Where these cameras should go; see `Question`."""
         costs = self.costs()
-        return Question(self.cameras(camera_ids, costs), views, costs, self.groups(), forced)
+        return Question(self.cameras(camera_ids, costs), views, costs, self.groups(), forced, orphans)
 
     def without(self, view: NodeView, views: Sequence[NodeView]) -> Placement:
         """Where a node's cameras would go without it."""

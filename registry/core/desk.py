@@ -19,7 +19,7 @@ from registry.core.leading import Leading, Office
 from registry.core.loop import Loop
 from registry.explain import Explanation
 from registry.http.ports import Cluster, Contradicted, Draining, Freeze, NodeStanding, NotLeader, Placed, Readiness
-from registry.member import Conflict, IllegalStep, NodePhase
+from registry.member import REPORTING, Conflict, IllegalStep, NodePhase
 from registry.membership import NodeView
 from registry.store.camera_record import CameraRow
 from registry.store.errors import Stale, Unknown
@@ -250,8 +250,8 @@ class Desk:
         order = row.drain if row is not None else None
         drain = None
         if order is not None or view.leaving or view.phase is NodePhase.DRAINING:
-            kept = site.handed_over(view.node_id, shown.report.incarnation) if shown is not None else {}
-            left = len({*view.cameras, *kept})
+            serves = shown.holds if shown is not None and view.phase in REPORTING else {}
+            left = len({*view.cameras, *serves})
             drain = Draining(order=order, left=left, moved=moved, trouble=trouble)
         return NodeStanding(
             view=view,

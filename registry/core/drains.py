@@ -59,7 +59,9 @@ class Drains:
         free = len(view.cameras) if view.leaving else AT_ONCE - len(under_way)
         if free <= 0 or now_s < self._again_at_s.get(node_id, now_s):
             return
-        decisions = decide(self._asked.where(view.cameras[:free], views, forced))
+        # A node that leaves by its own word is about to stop: what stays with it is recorded by nobody.
+        orphans = frozenset(view.cameras) if view.leaving else frozenset[CameraId]()
+        decisions = decide(self._asked.where(view.cameras[:free], views, forced, orphans))
         lives = {other.node_id: other.life for other in views}
         for decision in decisions:
             life = lives.get(decision.node_id or "")

@@ -58,7 +58,7 @@ class Placing:
             decision = self._queue[0]
             life = lives.get(decision.node_id or "")
             if life is not None and decision.node_id is not None and decision.camera_id in self._site.waiting:
-                why = self._site.reasons.get(decision.camera_id, "") or "it had no owner"
+                why = self._site.causes.get(decision.camera_id, "it had no owner")
                 explanation = {"why": decision.why.value, "detail": decision.detail}
                 self._hands.give(decision.camera_id, decision.node_id, life.incarnation, why, explanation)
             self._queue.popleft()
@@ -69,7 +69,10 @@ class Placing:
     def _decide(self, waiting: Sequence[CameraId], views: Sequence[NodeView], now_s: float) -> None:
         if not any(view.phase in (NodePhase.LIVE, NodePhase.JOINING) for view in views):
             return
-        decisions = decide(self._asked.where(waiting, views))
+        with self._site.lock:
+            statuses = self._site.statuses
+            orphans = frozenset(camera_id for camera_id in waiting if statuses[camera_id].owner is not None)
+        decisions = decide(self._asked.where(waiting, views, orphans=orphans))
         self._queue.extend(decision for decision in decisions if decision.node_id is not None)
         nowhere = {decision.camera_id: decision for decision in decisions if decision.node_id is None}
         for camera_id in sorted(nowhere.keys() - self._stuck):

@@ -88,6 +88,8 @@ class Site:
         self.costs: dict[CameraId, Resources] = {}
         #: Why each camera was placed where it is, or waits.
         self.reasons: dict[CameraId, str] = {}
+        #: Why each camera that waits came to be without an owner.
+        self.causes: dict[CameraId, str] = {}
         #: Cameras that others took from nodes that drain, since they began.
         self.moved: dict[NodeId, int] = {}
         #: Why a drain does not go on.
@@ -134,6 +136,7 @@ class Site:
             self.epochs.learn({camera_id: owner.epoch})
             self.statuses[camera_id] = TaskStatus(phase=TaskPhase.OWNED, owner=owner, since_ms=wall_ms)
             self.reasons[camera_id] = reason
+            self.causes.pop(camera_id, None)
             self.waiting.discard(camera_id)
             self._owned(camera_id, owner, now_s)
 
@@ -141,7 +144,7 @@ class Site:
         """Take in that this registry put a camera into the pool."""
         with self.lock:
             self.statuses[camera_id] = TaskStatus(phase=TaskPhase.POOLED, owner=owner, since_ms=wall_ms)
-            self.reasons[camera_id] = reason
+            self.reasons[camera_id] = self.causes[camera_id] = reason
             self.waiting.add(camera_id)
 
     def forgotten(self, camera_id: CameraId) -> None:
@@ -150,6 +153,7 @@ class Site:
             self.statuses.pop(camera_id, None)
             self.waiting.discard(camera_id)
             self.reasons.pop(camera_id, None)
+            self.causes.pop(camera_id, None)
             self.costs.pop(camera_id, None)
             self.members.removed(camera_id)
 

@@ -18,7 +18,7 @@ from nodeagent.contract.ownership import Resources
 from registry.member import NodePhase
 from registry.membership import NodeView
 from registry.placement import place
-from registry.placement_rules import ESTIMATE, Camera, Decision, Members, Node, Spread
+from registry.placement_rules import DIMENSIONS, ESTIMATE, Camera, Decision, Node, Spread, Why
 from registry.placement_table import Cameras, Nodes
 from registry.store.camera_record import CameraRow
 
@@ -26,6 +26,11 @@ from registry.store.camera_record import CameraRow
 NEEDED = ("site", "network", "gpu")
 #: Labels of a camera that keep it apart from others.
 SPREAD, SPREAD_OVER, SPREAD_HARD = "spread", "spread_over", "spread_hard"
+
+#: How many times its capacity a node may be given, for cameras that would not be recorded otherwise, in the order of
+#: `Resources`.  Inference that falls behind catches up later from the clips, and decoding gets slower; rings and disks
+#: that are full end recordings that run.
+SQUEEZE = Resources(decode_cores=1.5, infer_per_s=1000.0, ring_bytes=1.0, write_bytes_s=1.0)
 
 #: Why a node in this phase takes no camera; a live one does.
 CLOSED: Mapping[NodePhase, str] = {
@@ -67,13 +72,16 @@ def wish(row: CameraRow, cost: Resources, avoid: Collection[NodeId] = ()) -> Cam
     )
 
 
-def nodes_of(views: Iterable[NodeView], costs: Costs, *, joining: bool = False) -> list[Node]:
+def nodes_of(
+    views: Iterable[NodeView], costs: Costs, *, joining: bool = False, squeezed: bool = False
+) -> list[Node]:
     """The nodes as placement sees them.
 
     Args:
         views: all nodes.
         costs: what cameras need.
         joining: whether a node that came back only just is asked too.
+        squeezed: whether nodes may be given more than they have room for (`SQUEEZE`).
     """
     found = []
     for view in views:
@@ -81,7 +89,7 @@ def nodes_of(views: Iterable[NodeView], costs: Costs, *, joining: bool = False) 
         found.append(
             Node(
                 node_id=view.node_id,
-                capacity=view.capacity,
+                capacity=_squeezed(view.capacity) if squeezed and view.capacity is not None else view.capacity,
                 labels=view.labels,
                 cameras=len(view.cameras),
                 used=_sum(costs.of(camera_id) for camera_id in view.cameras),
@@ -91,7 +99,7 @@ def nodes_of(views: Iterable[NodeView], costs: Costs, *, joining: bool = False) 
     return found
 
 
-def members_of(views: Iterable[NodeView], groups: Mapping[CameraId, str]) -> Members:
+def members_of(views: Iterable[NodeView], groups: Mapping[CameraId, str]) -> dict[str, dict[NodeId, int]]:
     """How many cameras of each group every node owns; `groups` are those of cameras that have one."""
     counts: dict[str, dict[NodeId, int]] = {}
     for view in views if groups else ():
@@ -112,6 +120,7 @@ class Question:
         costs: what cameras need.
         groups: the group of each camera that has one, owned or not.
         forced: what fits nowhere goes to the least loaded node.
+        orphans: those of them that were recorded until now: what has room nowhere is squeezed in.
     """
 
     cameras: Sequence[Camera]
@@ -119,27 +128,61 @@ class Question:
     costs: Costs
     groups: Mapping[CameraId, str]
     forced: bool = False
+    orphans: frozenset[CameraId] = frozenset()
 
 
 def decide(question: Question) -> list[Decision]:
-    """Where these cameras go, by id: on live nodes, and what fits on none of them on nodes that came back only just."""
-    members = members_of(question.views, question.groups)
-    cameras = Cameras.of(question.cameras)
-    nodes = Nodes.of(nodes_of(question.views, question.costs))
-    first = place(cameras, nodes, members=members, forced=question.forced)
-    if first.is_complete or all(view.phase is not NodePhase.JOINING for view in question.views):
-        return list(first.decisions())
-    placed = {decision.camera_id: decision for decision in first.decisions() if decision.node_id is not None}
-    # Asked anew with the first ones in place.
-    taken: dict[NodeId, list[Camera]] = {}
-    by_id = {camera.camera_id: camera for camera in question.cameras}
-    for decision in placed.values():
-        taken.setdefault(decision.node_id or "", []).append(by_id[decision.camera_id])
-    views = nodes_of(question.views, question.costs, joining=True)
-    open_nodes = Nodes.of(_with(node, taken.get(node.node_id, ())) for node in views)
-    rest = Cameras.of(camera for camera in question.cameras if camera.camera_id not in placed)
-    second = place(rest, open_nodes, members=members, forced=question.forced)
-    return sorted([*placed.values(), *second.decisions()], key=lambda decision: decision.camera_id)
+    """Where these cameras go, by id.
+
+    On live nodes; what fits on none of them, on nodes that came back only just; and of what fits nowhere, orphans where
+    they can be squeezed in, for a picture that nobody records is gone.
+    """
+    found = _Found(question)
+    found.place(question.cameras, nodes_of(question.views, question.costs))
+    if any(view.phase is NodePhase.JOINING for view in question.views):
+        found.place(found.left(), nodes_of(question.views, question.costs, joining=True))
+    orphans = [
+        camera
+        for camera in found.left()
+        if camera.camera_id in question.orphans and found.decisions[camera.camera_id].why is Why.ROOM
+    ]
+    found.place(orphans, nodes_of(question.views, question.costs, joining=True, squeezed=True))
+    return [found.decisions[camera_id] for camera_id in sorted(found.decisions)]
+
+
+class _Found:
+    """Decisions while cameras are placed in several rounds: each counts what the rounds before it placed."""
+
+    def __init__(self, question: Question) -> None:
+        self._question = question
+        self.decisions: dict[CameraId, Decision] = {}
+
+    def left(self) -> list[Camera]:
+        """Cameras that have no node yet."""
+        found = self.decisions
+        return [camera for camera in self._question.cameras if found[camera.camera_id].node_id is None]
+
+    def place(self, cameras: Sequence[Camera], nodes: Iterable[Node]) -> None:
+        """Place these cameras on these nodes."""
+        if not cameras:
+            return
+        taken: dict[NodeId, list[Camera]] = {}
+        members = members_of(self._question.views, self._question.groups)
+        for camera in self._question.cameras:
+            decision = self.decisions.get(camera.camera_id)
+            if decision is None or decision.node_id is None:
+                continue
+            taken.setdefault(decision.node_id, []).append(camera)
+            if camera.spread is not None:
+                there = members.setdefault(camera.spread.group, {})
+                there[decision.node_id] = there.get(decision.node_id, 0) + 1
+        table = Nodes.of(_with(node, taken.get(node.node_id, ())) for node in nodes)
+        placement = place(Cameras.of(cameras), table, members=members, forced=self._question.forced)
+        self.decisions |= {decision.camera_id: decision for decision in placement.decisions()}
+
+
+def _squeezed(capacity: Resources) -> Resources:
+    return Resources(**{name: getattr(capacity, name) * getattr(SQUEEZE, name) for name in DIMENSIONS})
 
 
 def _with(node: Node, cameras: Sequence[Camera]) -> Node:

@@ -55,7 +55,7 @@ class Draining:
 
     Attributes:
         order: of a person; none: it leaves by its own word.
-        left: cameras that are still its own.
+        left: cameras that are still its own, or that it serves until another node captures them.
         moved: cameras that another node took since it began, as far as this registry saw.
         trouble: why it does not go on, one sentence; empty: it does.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -75,6 +76,32 @@ def test_what_fits_on_no_live_node_goes_to_those_that_came_back_but_not_over_wha
     where = [one.node_id for one in decisions]
     # One has room beside the old camera, three where it came back, and two have none.
     assert (where.count("live"), where.count("back"), where.count(None)) == (1, 3, 2)
+
+
+def test_only_what_was_recorded_is_squeezed_in_and_only_where_that_ends_no_recording() -> None:
+    full = view("n1", cores=1.0, cameras=("old",))
+    asked = question(2, [full])
+    assert [one.node_id for one in decide(asked)] == [None, None]
+    # Half a core over what it has: one more does fit, two do not.
+    half = [Camera(camera_id=f"c{number}", cost=Resources(decode_cores=0.5)) for number in range(2)]
+    asked = Question(half, [full], Costs({}, ONE), {}, orphans=frozenset({"c1"}))
+    assert [one.node_id for one in decide(asked)] == [None, "n1"]
+    asked = Question(half, [full], Costs({}, ONE), {}, orphans=frozenset({"c0", "c1"}))
+    assert sorted(str(one.node_id) for one in decide(asked)) == ["None", "n1"]
+    # Inference may be short of everything, a disk of nothing.
+    for cost, node_id in ((Resources(infer_per_s=50.0), "n1"), (Resources(write_bytes_s=50.0), None)):
+        node = replace(view("n1"), capacity=Resources(infer_per_s=1.0, write_bytes_s=1.0))
+        one = Camera(camera_id="c0", cost=cost)
+        (decision,) = decide(Question([one], [node], Costs({}, ONE), {}, orphans=frozenset({"c0"})))
+        assert decision.node_id == node_id
+
+
+def test_a_hard_spread_is_kept_over_all_rounds() -> None:
+    pair = [Camera(camera_id=f"c{number}", cost=ONE, spread=Spread("door", hard=True)) for number in range(3)]
+    views = [view("live"), view("back", NodePhase.JOINING)]
+    groups = {"c0": "door", "c1": "door", "c2": "door"}
+    where = sorted(str(one.node_id) for one in decide(Question(pair, views, Costs({}, ONE), groups)))
+    assert where == ["None", "back", "live"]
 
 
 def test_what_a_node_uses_is_what_its_cameras_were_measured_to_need_or_do_typically() -> None:
