@@ -29,12 +29,15 @@ class Chooser:
     def look(self, *, delivers: bool, now_s: float, main_delivers: bool = True) -> StreamName:
         """The stream to analyse, now that the sub-stream, and the main one, do or do not deliver.
 
-        A sub-stream need not earn trust while the main stream has no pictures either.
+        While neither does, it is the sub-stream, which is then analysed from its first key frame on; and it need not
+        earn trust while the main stream has no pictures.
         """
         if delivers is not self._delivers:
             self._delivers, self._changed_s = delivers, now_s
         lasted_s = now_s - self._changed_s
-        if self.choice == "analyse" and not delivers and lasted_s >= PATIENCE_S:
+        if not delivers and not main_delivers:
+            self.choice = "analyse"
+        elif self.choice == "analyse" and not delivers and lasted_s >= PATIENCE_S:
             relapsed = now_s - self._returned_s < RELAPSE_S
             self._trust_s = min(TRUST_MOST_S, self._trust_s * 2) if relapsed else TRUST_S
             self.choice = "record"

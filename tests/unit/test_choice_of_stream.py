@@ -66,10 +66,16 @@ def test_a_sub_stream_that_fails_soon_after_its_return_must_deliver_for_longer()
 
 def test_a_sub_stream_is_analysed_at_once_when_the_main_one_is_away_too() -> None:
     chooser = Chooser(now_s=0.0)
-    assert chooser.look(delivers=False, now_s=PATIENCE_S, main_delivers=False) == "record"
-    assert chooser.look(delivers=True, now_s=PATIENCE_S + 1, main_delivers=True) == "record"
-    assert chooser.look(delivers=True, now_s=PATIENCE_S + 2, main_delivers=False) == "analyse"
-    assert chooser.look(delivers=True, now_s=PATIENCE_S + 3, main_delivers=True) == "analyse"
+    # Nobody is there to stand in: the sub-stream stays the one that is analysed from its first key frame on.
+    assert chooser.look(delivers=False, now_s=PATIENCE_S, main_delivers=False) == "analyse"
+    assert chooser.look(delivers=False, now_s=PATIENCE_S + 1, main_delivers=True) == "record"
+    assert chooser.look(delivers=True, now_s=PATIENCE_S + 2, main_delivers=True) == "record"
+    assert chooser.look(delivers=True, now_s=PATIENCE_S + 3, main_delivers=False) == "analyse"
+    assert chooser.look(delivers=True, now_s=PATIENCE_S + 4, main_delivers=True) == "analyse"
+    # The main stream stood in, and went away as well.
+    assert chooser.look(delivers=False, now_s=20.0, main_delivers=True) == "analyse"
+    assert chooser.look(delivers=False, now_s=20.0 + PATIENCE_S, main_delivers=True) == "record"
+    assert chooser.look(delivers=False, now_s=30.0, main_delivers=False) == "analyse"
 
 
 def test_the_senders_clock_takes_the_least_delay_and_follows_its_drift() -> None:
