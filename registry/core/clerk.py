@@ -199,9 +199,7 @@ class Clerk:
         self._flush(self._grants, lambda grants: self._shelves.assignments.record(grants, now_ns))
         self._flush(self._ends, self._shelves.assignments.end)
         if now_s - self._seen_at_s >= SEEN_S:
-            with self._lock:
-                seen = dict(self._seen)
-            self._shelves.nodes.see(seen)
+            self._note_seen()
             self._seen_at_s = now_s
         if now_s - self._audit_at_s >= AUDIT_S and not self._grants:
             self._audit(now_ns)
@@ -222,6 +220,14 @@ class Clerk:
             for item in part:
                 if queue and queue[0] is item:
                     queue.popleft()
+
+    def _note_seen(self) -> None:
+        with self._lock:
+            seen = dict(self._seen)
+        self._shelves.nodes.see(seen)
+        with self._lock:
+            # Who reported since stays.  Written again, a node that was forgotten meanwhile would be back.
+            self._seen = {node_id: one for node_id, one in self._seen.items() if seen.get(node_id) != one}
 
     def _audit(self, now_ns: int) -> None:
         # In this order: a grant that is made in between is in `live` only, and not taken for one that ended.

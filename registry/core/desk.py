@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from nodeagent.contract.errors import Unavailable
-from nodeagent.contract.ids import NS_PER_S, CameraId, NodeId
+from nodeagent.contract.ids import CameraId, NodeId
 from nodeagent.contract.ownership import AgentReport, Owner, ReportAnswer, TaskPhase, TaskStatus
 from nodeagent.infra.clock import Clock
 from registry.core.asked import Asked
@@ -106,6 +106,8 @@ class Desk:
     def drain(self, node_id: NodeId, order: DrainOrder, version: int | None) -> NodeStanding:
         """Order a node to hand its cameras over."""
         view = self._view(node_id)
+        if not self.office.places:
+            raise Contradicted("nodes take cameras by themselves here, and would again: stop the agent instead")
         if not order.forced:
             self._check_room(view)
         row = self._ordered(node_id, version, lambda number: self.notes.order_drain(node_id, number, order))
@@ -206,18 +208,11 @@ class Desk:
         site = self.office.site
         views = self._views()
         with site.lock:
-            waiting, known, frozen = len(site.waiting), len(site.statuses), site.members.frozen
-        now_s, now_ns = self._clock.monotonic_s(), self._clock.wall_ns()
-        freeze = None
-        if frozen is not None and self.loop.leads:
-            freeze = Freeze(
-                reason=frozen.reason,
-                since_ns=now_ns - int((now_s - frozen.since_s) * NS_PER_S),
-                until_ns=now_ns + int((frozen.until_s - now_s) * NS_PER_S),
-            )
+            waiting, known = len(site.waiting), len(site.statuses)
+        held = site.held(self._clock.monotonic_s(), self._clock.wall_ns())
         return Cluster(
             leader=self.loop.leader,
-            freeze=freeze,
+            freeze=Freeze(reason=held.reason, since_ns=held.since_ns, until_ns=held.until_ns) if held else None,
             nodes=Counter(view.phase for view in views),
             cameras={TaskPhase.OWNED: known - waiting, TaskPhase.POOLED: waiting},
             cameras_version=self.office.catalogue.version,

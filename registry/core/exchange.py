@@ -16,7 +16,7 @@ from typing import Any
 import redis
 from pydantic import Field, ValidationError
 
-from nodeagent.contract.ids import Frozen, NodeId
+from nodeagent.contract.ids import Frozen, NodeId, UtcNs
 from nodeagent.contract.ownership import LEASE_S, AgentReport
 from nodeagent.infra.redis import translated
 from registry.member import NodePhase
@@ -37,14 +37,23 @@ _FIELD = b"e"
 _FIRST = b"0-0"
 
 
+class Held(Frozen):
+    """The leader holds evictions: why, since when, and until when at the latest, wall clock, UTC ns."""
+
+    reason: str
+    since_ns: UtcNs
+    until_ns: UtcNs
+
+
 class Entry(Frozen):
     """What one registry tells in one turn.
 
     Attributes:
         registry_id: its name.
         life: of its process; an entry of one's own is known by it.
-        leads: whether it is the leader; only then `phases` counts.
+        leads: whether it is the leader; only then `phases` and `held` count.
         phases: of every node.
+        held: none: evictions are not held.
         reports: that it got itself.
     """
 
@@ -52,6 +61,7 @@ class Entry(Frozen):
     life: str
     leads: bool = False
     phases: dict[NodeId, NodePhase] = Field(default_factory=dict)
+    held: Held | None = None
     reports: tuple[AgentReport, ...] = ()
 
 
@@ -72,12 +82,18 @@ class Exchange:
     _last: bytes = _FIRST
     _undecodable: set[bytes] = field(default_factory=set)
 
-    def swap(self, reports: Iterable[AgentReport], phases: Mapping[NodeId, NodePhase] | None) -> Told:
+    def swap(
+        self,
+        reports: Iterable[AgentReport],
+        phases: Mapping[NodeId, NodePhase] | None = None,
+        held: Held | None = None,
+    ) -> Told:
         """Tell and hear, in one round trip.
 
         Args:
             reports: those that this registry got since the last turn.
             phases: of all nodes; none: this registry does not lead, or told it a moment ago.
+            held: whether it holds evictions.
 
         Raises:
             Unavailable: Redis is away; what was to be told may be lost.
@@ -87,6 +103,7 @@ class Exchange:
             life=self.life,
             leads=phases is not None,
             phases=dict(phases or {}),
+            held=held,
             reports=tuple(reports),
         )
         client: Any = self.client

@@ -227,19 +227,19 @@ class Loop:
         if self._exchange is None:
             return
         now_s = self._clock.monotonic_s()
-        phases = None
+        phases = held = None
         if self._leading is not None and now_s >= self._herald_at_s:
             self._herald_at_s = now_s + HERALD_S
-            phases = self._site.phases(now_s)
+            phases, held = self._site.phases(now_s), self._site.held(now_s, self._clock.wall_ns())
         # Taken before they are sent: what a broken connection loses comes with the next reports.
         fresh, self._fresh = self._fresh, {}
-        for entry in self._exchange.swap(fresh.values(), phases).entries:
+        for entry in self._exchange.swap(fresh.values(), phases, held).entries:
             self._take(entry)
 
     def _take(self, entry: Entry) -> None:
         now_s = self._clock.monotonic_s()
         if entry.leads and self._leading is None:
-            self._site.heralded(Herald(entry.registry_id, entry.phases, now_s))
+            self._site.heralded(Herald(entry.registry_id, entry.phases, entry.held, now_s))
         for report in entry.reports:
             self._judge(Arrived(report, now_s, self._clock.wall_ns()), shared=True)
 

@@ -11,10 +11,11 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from nodeagent.contract.ids import CameraId, NodeId
+from nodeagent.contract.ids import NS_PER_S, CameraId, NodeId
 from nodeagent.contract.ownership import LEASE_S, AgentReport, Holding, Owner, Resources, TaskPhase, TaskStatus
 from nodeagent.contract.report import Kind, Phase
 from registry.brake import USUAL, Limits
+from registry.core.exchange import Held
 from registry.member import Accepted, Conflict, NodePhase
 from registry.membership import Members, NodeView, UnknownNode
 from registry.store.epochs import Epochs
@@ -62,11 +63,13 @@ class Herald:
     Attributes:
         registry_id: who leads.
         phases: of every node.
+        held: none: it does not hold evictions.
         heard_s: monotonic time at which it came.
     """
 
     registry_id: str
     phases: Mapping[NodeId, NodePhase] = field(default_factory=dict)
+    held: Held | None = None
     heard_s: float = float("-inf")
 
 
@@ -273,6 +276,15 @@ class Site:
             except UnknownNode:
                 return None
             return self._as_led(view, now_s) if self._is_there(view, now_s) else None
+
+    def held(self, now_s: float, now_ns: int) -> Held | None:
+        """Whether evictions are held, by this registry or by the one that leads."""
+        with self.lock:
+            herald, frozen = self.leader(now_s), self.members.frozen
+        if herald is not None or frozen is None:
+            return herald.held if herald is not None else None
+        since_ns = now_ns - int((now_s - frozen.since_s) * NS_PER_S)
+        return Held(reason=frozen.reason, since_ns=since_ns, until_ns=now_ns + int((frozen.until_s - now_s) * NS_PER_S))
 
     def phases(self, now_s: float) -> dict[NodeId, NodePhase]:
         """The phase of every node, by this registry's own judgement."""

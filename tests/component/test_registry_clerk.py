@@ -13,10 +13,11 @@ from nodeagent.contract.errors import Unavailable
 from nodeagent.contract.ownership import Owner
 from nodeagent.infra.database import migrate, open_database
 from registry.core.catalogue import Catalogue
-from registry.core.clerk import AUDIT_S, Clerk, Shelves
+from registry.core.clerk import AUDIT_S, SEEN_S, Clerk, Shelves
 from registry.store.assignments import Assignments, End, Grant
 from registry.store.cameras import Cameras
 from registry.store.epochs import Epochs
+from registry.store.errors import Unknown
 from registry.store.nodes import Nodes, Seen
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
@@ -103,6 +104,11 @@ def test_grants_ends_and_nodes_are_written_behind(desk: Desk, mysql_desk: Desk) 
         assert one.assignments.owners() == {"a": owner(2)}
         assert [item.end_reason for item in one.assignments.history("b")] == ["gone"]
         assert one.nodes.get("n1").host == "host"
+        # A node that somebody forgot is not written down again unless it reports.
+        one.nodes.forget("n1", one.nodes.get("n1").version)
+        one.turn(SEEN_S + 1)
+        with pytest.raises(Unknown):
+            one.nodes.get("n1")
         fresh = Epochs(one.engine)
         fresh.load()
         assert fresh.highest("c") == 77

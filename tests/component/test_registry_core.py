@@ -269,6 +269,8 @@ def test_agents_that_take_cameras_themselves_find_those_of_the_dead_in_the_pool(
     assert site.run(30, until=take) <= AFTER_LEADER_S + 1
     site.run(1)
     assert registry.site.owners() == site.grants()
+    with pytest.raises(Contradicted, match="stop the agent"):
+        registry.desk.drain("node-1", order(), None)
     # One that it gives back is its own no more.
     given = names[0]
     assert agents[1].state is not None
@@ -504,6 +506,7 @@ def test_what_only_the_leader_remembers_is_restored_too(site: Place, tmp_path: P
 def test_many_nodes_that_fall_silent_at_once_keep_their_cameras(site: Place) -> None:
     settled(site, cameras=10, nodes=5)
     before = site.grants()
+    follower = site.registry("registry-2")
     silent: list[Host] = site.hosts[:4]
     for host in silent:
         host.alive = False
@@ -512,6 +515,9 @@ def test_many_nodes_that_fall_silent_at_once_keep_their_cameras(site: Place) -> 
     freeze = leader.desk.cluster().freeze
     assert freeze is not None
     assert "fell silent together" in freeze.reason
+    told = follower.desk.cluster().freeze
+    assert told is not None
+    assert (told.reason, told.until_ns) == (freeze.reason, pytest.approx(freeze.until_ns, abs=5))
     for host in silent:
         host.alive = True
     site.run(5)
