@@ -8,13 +8,13 @@ yet, and would lose it to another node.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
 from nodeagent.contract.errors import AgentError
 from nodeagent.contract.ids import CameraId, NodeId
-from nodeagent.contract.ownership import Owner
+from nodeagent.contract.ownership import Owner, TaskStatus
 from nodeagent.infra.clock import Clock
 from nodeagent.infra.ownership.port import LiveState, Term
 from registry.core.asked import Asked
@@ -24,7 +24,7 @@ from registry.core.drains import Drains
 from registry.core.evening import Evening
 from registry.core.evictions import Evictions
 from registry.core.hands import Hands
-from registry.core.memories import Compared, Memory, compare, owned
+from registry.core.memories import Compared, Memory, compare, epoch_of, is_news, owned
 from registry.core.placing import Placing
 from registry.core.site import Site
 from registry.member import NodePhase
@@ -135,7 +135,7 @@ class Leading:
         version = self._office.catalogue.version
         statuses = self._office.state.statuses()
         wanted = self._office.catalogue.wanted
-        found = compare(statuses, self._memories(stored, now_s), wanted, self._site.epochs.highest)
+        found = compare(statuses, self._memories(statuses, stored, now_s), wanted, self._site.epochs.highest)
         if found.lost:
             # What was remembered is taken out of memory only when the state has it.
             self._hands.restore(found.lost)
@@ -154,16 +154,22 @@ class Leading:
         new = [camera_id for camera_id in found.unknown if settled or camera_id not in self._first]
         self._hands.offer(new, "it is new")
 
-    def _memories(self, stored: Iterable[tuple[CameraId, Owner]], now_s: float) -> Iterator[Memory]:
-        """What is remembered of owners, the nearest first."""
+    def _memories(
+        self,
+        statuses: Mapping[CameraId, TaskStatus],
+        stored: Iterable[tuple[CameraId, Owner]],
+        now_s: float,
+    ) -> Iterator[Memory]:
+        """What is remembered of owners, the nearest first; what the state knows already is left out."""
         with self._site.lock:
             held = [
                 owned(hold.camera_id, shown.owner(hold))
                 for node_id in self._site.heard_within(self._site.limits.lease_s, now_s)
                 for shown in (self._site.shown[node_id],)
                 for hold in shown.holds.values()
+                if hold.epoch > epoch_of(statuses.get(hold.camera_id))
             ]
-            known = list(self._site.statuses.items())
+            known = [(c, status) for c, status in self._site.statuses.items() if is_news(statuses.get(c), status)]
         yield from held
         yield from known
         yield from (owned(camera_id, owner) for camera_id, owner in stored)

@@ -48,8 +48,7 @@ def best(memories: Iterable[Memory]) -> dict[CameraId, TaskStatus]:
     """For each camera the memory of the highest epoch; of the same epoch the one that comes first."""
     found: dict[CameraId, TaskStatus] = {}
     for camera_id, status in memories:
-        known = found.get(camera_id)
-        if known is None or _epoch(status) > _epoch(known):
+        if is_news(found.get(camera_id), status):
             found[camera_id] = status
     return found
 
@@ -73,8 +72,7 @@ def compare(
     for camera_id, status in remembered.items():
         if wanted is not None and camera_id not in wanted:
             continue
-        known = statuses.get(camera_id)
-        if known is None or _epoch(status) > _epoch(known):
+        if is_news(statuses.get(camera_id), status):
             lost[camera_id] = _served(status, highest(camera_id))
     if wanted is None:
         return Compared(lost, [], [])
@@ -86,10 +84,16 @@ def compare(
 
 
 def _served(status: TaskStatus, highest: int) -> TaskStatus:
-    if status.phase is TaskPhase.OWNED and _epoch(status) < highest:
+    if status.phase is TaskPhase.OWNED and epoch_of(status) < highest:
         return status.model_copy(update={"phase": TaskPhase.POOLED})
     return status
 
 
-def _epoch(status: TaskStatus) -> int:
-    return status.owner.epoch if status.owner is not None else 0
+def is_news(known: TaskStatus | None, status: TaskStatus) -> bool:
+    """Whether a memory tells more than the live state knows of a camera."""
+    return known is None or epoch_of(status) > epoch_of(known)
+
+
+def epoch_of(status: TaskStatus | None) -> int:
+    """The highest epoch that a status speaks of; 0: none."""
+    return status.owner.epoch if status is not None and status.owner is not None else 0
