@@ -12,8 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from registry.cli import main
-from tests.support.registry_http import RegistryServing, report_of, serving_registry
-from tests.support.registry_store import PASSWORD, url
+from tests.support.eventually import eventually
+from tests.support.registry_http import RegistryServing, serving_registry
+from tests.support.registry_store import PASSWORD, draft, url, writer
 from tests.support.services import free_port
 
 
@@ -86,9 +87,7 @@ def test_a_service_that_cannot_begin_says_why(file: Path, tmp_path: Path) -> Non
 @pytest.fixture
 def serving(tmp_path: Path) -> Iterator[RegistryServing]:
     with serving_registry(tmp_path / "served") as made:
-        made.core.report(report_of("n1"))
-        made.core.own("gate-1", "n1")
-        made.core.pool("gate-2")
+        made.report("n1")
         yield made
 
 
@@ -97,6 +96,11 @@ def ask(serving: RegistryServing, *arguments: str | Path, who: str = "admin") ->
 
 
 def test_lists_are_tables_for_people_and_json_for_programs(serving: RegistryServing) -> None:
+    serving.parts.cameras.make(draft("gate-1"), writer())
+    serving.parts.cameras.make(draft("gate-2", labels={"site": "nowhere"}), writer())
+    serving.core.changed(["gate-1", "gate-2"])
+    serving.give("gate-1", "n1")
+    eventually(lambda: len(serving.core.assignments("", 10, None, None)) == 2)
     nodes = ask(serving, "nodes")
     assert nodes.exit_code == 0, nodes.stderr
     for word in ("reg1 leads", "1 cameras have a node, 1 wait for one", "n1", "live"):

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +23,24 @@ from pydantic import SecretStr
 from sqlalchemy import event
 
 from nodeagent.contract.errors import ConfigError, DecodeError, Unavailable
-from nodeagent.contract.ownership import ReportAnswer
+from nodeagent.contract.ownership import LEASE_S, ReportAnswer
 from nodeagent.infra.clock import SystemClock
 from nodeagent.infra.settings.registry import RegistrySettings
 from nodeagent.supervisor.link.client import RegistryClient, RegistryRefuses
 from registry.http import access, server
 from registry.http.body import BODY_BYTES
 from registry.http.gate import BODY_MOST_BYTES
-from registry.http.ports import Freeze, NotLeader
+from registry.http.ports import NotLeader
 from registry.store.camera_record import CameraPage
 from registry.tokens import Role
 from tests.support.eventually import eventually
 from tests.support.registry_http import LIFE, NODES, PEOPLE, RegistryServing, report_of, serving_registry
 from tests.support.registry_nodes import row
-from tests.support.registry_store import PASSWORD, draft, rule, url, writer
+from tests.support.registry_store import NEW_KEY, PASSWORD, draft, rule, url, vault, writer
 
 PROBLEM = "application/problem+json"
+#: Another life than `LIFE`.
+TWIN = "00000000000000b2"
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def logged(caplog: pytest.LogCaptureFixture, lines: int) -> list[str]:
     """What the registry logged, once it is as many lines: one comes after its answer, so the level has to be kept."""
 
     def said() -> list[str]:
-        records = [record for record in caplog.records if record.name.startswith(("registry", "uvicorn"))]
+        records = [record for record in caplog.records if record.name.startswith(("registry.http", "uvicorn"))]
         return [record.getMessage() for record in records]
 
     eventually(lambda: len(said()) >= lines)
@@ -351,26 +352,27 @@ def test_a_node_reports_in_its_own_name_only(registry: RegistryServing, agent: h
     assert answer.headers["cache-control"] == "private, no-store"
     expect(agent.post("/nodes/n2/report", content=report_of("n2").model_dump_json()), 403, "node n1")
     expect(agent.post("/nodes/n1/report", content=report_of("n2").model_dump_json()), 422, "report.node_id")
-    good = json.loads(report_of("n1", 2).model_dump_json())
+    good = json.loads(report_of("n1").model_dump_json())
     for field, value in (("seq", 0), ("incarnation", "x"), ("holds", [{"camera_id": "../a"}]), ("labels", 5)):
         expect(agent.post("/nodes/n1/report", json=good | {field: value}), 422, field)
     endless = json.dumps(good | {"capacity": {"decode_cores": 5}}).replace(": 5}", ": 1e999}")
-    expect(agent.post("/nodes/n1/report", content=endless), 422, "capacity")
-    aged = (
-        report_of("n1", 2, rows=(row("a", age_s=5.0),))
-        .model_dump_json()
-        .replace('"beat_age_s":5.0', '"beat_age_s":NaN')
-    )
+    expect(agent.post("/nodes/n1/report", content=endless), 422, "capacity.decode_cores")
+    aged = report_of("n1", rows=(row("a", age_s=5.0),)).model_dump_json().replace(":5.0", ":NaN")
     expect(agent.post("/nodes/n1/report", content=aged), 422, "report.rows")
     expect(agent.post("/nodes/n1/report", json=good | {"costs": {"c": {"ring_bytes": -1}}}), 422, "costs.c.ring_bytes")
+    registry.turn()
     with registry.client("admin") as admin:
         assert [one["node_id"] for one in admin.get("/nodes").json()["nodes"]] == ["n1"]
 
 
 def test_a_second_agent_under_one_id_is_told_so(registry: RegistryServing, agent: httpx.Client) -> None:
-    agent.post("/nodes/n1/report", content=report_of("n1").model_dump_json())
-    twin = report_of("n1", 1, "00000000000000b2").model_dump_json()
-    expect(agent.post("/nodes/n1/report", content=twin), 409, "another id", "incarnation")
+    def told() -> httpx.Response:
+        return agent.post("/nodes/n1/report", content=report_of("n1", None, TWIN).model_dump_json())
+
+    registry.report("n1")
+    assert told().status_code == 200
+    registry.turn()
+    expect(told(), 409, "another id", "incarnation")
     with registry.client("viewer") as viewer:
         assert viewer.get("/nodes/n1").json()["node"]["incarnation"] == LIFE
 
@@ -379,15 +381,14 @@ def test_a_node_gets_its_cameras_with_their_credentials_and_nobody_else_does(
     registry: RegistryServing, admin: httpx.Client, agent: httpx.Client
 ) -> None:
     for camera_id in ("a", "b", "c"):
-        admin.post("/cameras", json=camera(camera_id))
-    owner = registry.core.own("a", "n1")
-    registry.core.own("b", "n2")
-    registry.core.own("gone", "n1")
+        admin.post("/cameras", json=camera(camera_id, enabled=camera_id != "c"))
+    owner = registry.give("a", "n1")
+    registry.give("b", "n2")
     mine = {"incarnation": LIFE}
     listed = agent.get("/nodes/n1/cameras", params=mine).json()
     assert [(one["camera"]["camera_id"], one["version"], one["epoch"]) for one in listed] == [("a", 1, owner.epoch)]
     assert listed[0]["camera"]["record"]["url"] == url("a")
-    assert agent.get("/nodes/n1/cameras", params={"incarnation": "00000000000000b2"}).json() == []
+    assert agent.get("/nodes/n1/cameras", params={"incarnation": TWIN}).json() == []
     expect(agent.get("/nodes/n1/cameras"), 422, "incarnation")
     expect(agent.get("/nodes/n2/cameras", params=mine), 403, "node n1")
     expect(admin.get("/nodes/n1/cameras", params=mine), 403, "token of node n1 only")
@@ -400,39 +401,63 @@ def test_a_node_gets_its_cameras_with_their_credentials_and_nobody_else_does(
     assert agent.get("/cameras/z/owner").json() == {"known": False, "owner": None}
 
 
+def listed(agent: httpx.Client, strategy: str = "broadcast") -> dict[str, str]:
+    """URLs of the cameras that n1 is told of; of those that it may claim, in brackets."""
+    answer = agent.get("/nodes/n1/cameras", params={"incarnation": LIFE, "strategy": strategy})
+    urls = {one["camera"]["camera_id"]: (one["camera"]["record"]["url"], one["epoch"]) for one in answer.json()}
+    return {name: url if epoch else f"({url})" for name, (url, epoch) in urls.items()}
+
+
 def test_a_node_gets_its_cameras_while_the_database_is_away(
-    registry: RegistryServing, agent: httpx.Client, tmp_path: Path
+    registry: RegistryServing, admin: httpx.Client, agent: httpx.Client, tmp_path: Path
 ) -> None:
-    for name in ("a", "b", "c"):
-        registry.parts.cameras.make(draft(name), writer())
-        registry.core.own(name, "n1")
-    registry.core.rows = registry.parts.cameras.get_many(["a", "b"], reveal=True)
-
-    def listed(strategy: str = "broadcast") -> dict[str, tuple[str, int]]:
-        asked = agent.get("/nodes/n1/cameras", params={"incarnation": LIFE, "strategy": strategy})
-        rows = [(one["camera"], one["epoch"]) for one in asked.json()]
-        return {camera["camera_id"]: (camera["record"]["url"], epoch) for camera, epoch in rows}
-
-    mine = {name: (url(name), 1) for name in ("a", "b", "c")}
-    assert listed() == mine
-    registry.core.rows |= registry.parts.cameras.get_many(["c"], reveal=True) | {
-        "d": replace(registry.parts.cameras.make(draft("d"), writer()), trouble="its key is not there")
-    }
-    registry.core.claims = ("a", "b", "c", "d")
+    for name in ("a", "b"):
+        admin.post("/cameras", json=camera(name))
+        registry.give(name, "n1")
+    before = listed(agent)
     break_database(registry, tmp_path)
-    assert listed() == mine
-    registry.core.pool("b")
-    assert listed("claim") == mine | {"b": (url("b"), 0)}
-    del registry.core.rows["a"]
-    assert listed() == {"c": mine["c"]}
+    assert listed(agent) == before == {"a": url("a"), "b": url("b")}
+    assert listed(agent, "claim") == listed(agent), "nobody claims where the registry gives"
+
+
+def test_nodes_that_claim_are_told_of_all_cameras(tmp_path: Path) -> None:
+    with serving_registry(tmp_path, places=False) as registry, registry.client("n1") as agent:
+        for name in ("a", "b", "c"):
+            registry.parts.cameras.make(draft(name, enabled=name != "c"), writer())
+            registry.core.changed([name])
+        eventually(lambda: len(registry.core.claimable()) == 2)
+        assert listed(agent) == {}
+        assert listed(agent, "claim") == {"a": f"({url('a')})", "b": f"({url('b')})"}
+
+
+def test_a_camera_whose_credentials_cannot_be_read_is_left_out_and_told_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving_registry(tmp_path) as registry:
+        registry.parts.cameras.make(draft("a"), writer())
+        registry.parts.cameras.make(draft("b", record={"url": "b.mp4"}), writer())
+    with serving_registry(tmp_path, keys=vault(NEW_KEY)) as registry, registry.client("n1") as agent:
+        for name in ("a", "b"):
+            registry.give(name, "n1")
+        for _ in range(3):
+            assert listed(agent) == {"b": "b.mp4"}
+        said = [record.getMessage() for record in caplog.records if record.name == "registry.http.routes_agents"]
+        assert len(said) == 1
+        assert "camera a" in said[0]
 
 
 def test_a_report_asks_the_database_nothing(registry: RegistryServing, agent: httpx.Client) -> None:
     agent.post("/nodes/n1/report", content=report_of("n1").model_dump_json())
     statements: list[str] = []
-    event.listen(registry.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
-    for seq in range(2, 50):
-        assert agent.post("/nodes/n1/report", content=report_of("n1", seq).model_dump_json()).status_code == 200
+
+    def note(*args: Any) -> None:
+        # Who reported is written down behind, once in a while for all of them.
+        if threading.current_thread().name != "clerk":
+            statements.append(args[2])
+
+    event.listen(registry.engine, "before_cursor_execute", note)
+    for _ in range(50):
+        assert agent.post("/nodes/n1/report", content=report_of("n1").model_dump_json()).status_code == 200
     assert statements == []
     with registry.client("viewer") as viewer:
         assert viewer.get("/cameras").status_code == 200
@@ -444,34 +469,48 @@ def test_a_report_asks_the_database_nothing(registry: RegistryServing, agent: ht
 
 def test_a_drain_is_ordered_followed_and_taken_back(registry: RegistryServing, admin: httpx.Client) -> None:
     expect(admin.post("/nodes/n1/drain", json={}), 404, "n1")
-    registry.core.report(report_of("n1"))
-    registry.core.own("a", "n1")
-    expect(admin.post("/nodes/n1/drain", json={}), 409, "no other node")
+    admin.post("/cameras", json=camera("a"))
+    registry.give("a", "n1")
+    expect(admin.post("/nodes/n1/drain", json={}), 409, "forced", "cannot take 1 of 1 cameras")
     with registry.client("operator") as operator:
         expect(operator.post("/nodes/n1/drain", json={"forced": True}), 403, "admin")
-        registry.core.report(report_of("n2"))
-        ordered = operator.post("/nodes/n1/drain", json={}, headers=seen(1))
-        assert (ordered.status_code, ordered.headers["etag"]) == (202, '"2"')
+        registry.report("n2")
+        ordered = operator.post("/nodes/n1/drain", json={})
+        assert ordered.status_code == 202
+        version = ordered.json()["version"]
+        assert ordered.headers["etag"] == f'"{version}"'
         drain = operator.get("/nodes/n1").json()["node"]["drain"]
-        assert (drain["ordered_by"], drain["left"], drain["done"]) == ("operator", 1, False)
-        registry.core.own("a", "n2")
-        assert operator.get("/nodes/n1").json()["node"]["drain"]["done"] is True
-        expect(operator.delete("/nodes/n1/drain", headers=seen(1)), 412)
-        assert operator.delete("/nodes/n1/drain").json()["drain"] is None
-    assert admin.post("/nodes/n1/drain", json={"forced": True}).json()["drain"]["forced"] is True
+        assert (drain["ordered_by"], drain["forced"]) == ("operator", False)
+        eventually(lambda: operator.get("/nodes/n1").json()["node"]["drain"]["done"])
+        assert operator.get("/cameras/a/owner").json()["owner"]["node_id"] == "n2"
+        expect(operator.delete("/nodes/n1/drain", headers=seen(version + 1)), 412)
+        assert operator.delete("/nodes/n1/drain", headers=seen(version)).status_code == 200
+        eventually(lambda: operator.get("/nodes/n1").json()["node"]["drain"] is None)
+    assert admin.post("/nodes/n2/drain", json={"forced": True}).json()["drain"]["forced"] is True
     expect(admin.post("/nodes/n1/drain", json={"forced": "yes"}), 422, "forced")
+
+
+def test_a_dead_node_is_forgotten_by_order(registry: RegistryServing, admin: httpx.Client) -> None:
+    registry.report("n1")
     expect(admin.delete("/nodes/n1"), 409, "dead")
+    registry.pass_s(2 * LEASE_S + 1)
+    assert admin.get("/nodes", params={"phase": "dead"}).json()["nodes"][0]["node_id"] == "n1"
+    assert admin.delete("/nodes/n1").status_code == 204
+    expect(admin.get("/nodes/n1"), 404, "n1")
 
 
 def test_nodes_and_assignments_are_listed(registry: RegistryServing, admin: httpx.Client) -> None:
     for node_id in NODES:
-        registry.core.report(report_of(node_id, labels={"site": node_id}))
-    for i in range(4):
+        registry.report(node_id, labels={"rack": node_id})
+    for i in range(3):
         admin.post("/cameras", json=camera(f"c{i}"))
-        registry.core.own(f"c{i}", NODES[i % 2])
-    registry.core.pool("c3")
+        registry.made.desk.report(report_of(NODES[i % 2], labels={"rack": NODES[i % 2]}))
+        registry.give(f"c{i}", NODES[i % 2])
+    admin.post("/cameras", json=camera("c3", labels={"site": "nowhere"}))
+    eventually(lambda: admin.get("/cluster").json()["cameras"] == {"owned": 3, "pooled": 1})
+    registry.report(*NODES, labels={"rack": "r"})
     page = admin.get("/nodes", params={"limit": 1}).json()
-    assert [(one["node_id"], one["owns"], one["labels"]) for one in page["nodes"]] == [("n1", 2, {"site": "n1"})]
+    assert [(one["node_id"], one["owns"], one["labels"]) for one in page["nodes"]] == [("n1", 2, {"rack": "r"})]
     assert [one["node_id"] for one in admin.get(page["next"].removeprefix("/api/v1")).json()["nodes"]] == ["n2"]
     assert admin.get("/nodes", params={"phase": "dead"}).json() == {"nodes": [], "next": None}
     expect(admin.get("/nodes", params={"phase": "odd"}), 422, "phase")
@@ -484,30 +523,46 @@ def test_nodes_and_assignments_are_listed(registry: RegistryServing, admin: http
     ):
         assert [one["camera_id"] for one in admin.get("/assignments", params=query).json()["assignments"]] == found
     overview = admin.get("/cluster").json()
-    assert overview["cameras"] == {"owned": 3, "pooled": 1}
     assert (overview["leader"], overview["nodes"]["live"], overview["freeze"]) == ("reg1", 2, None)
     why = admin.get("/cameras/c0/explain", params={"limit": 1}).json()
     assert (why["node_id"], why["considered"], len(why["candidates"])) == ("n1", 2, 1)
+    (nobody, _) = admin.get("/cameras/c3/explain").json()["candidates"]
+    assert "needs site=nowhere" in nobody["refusals"][0]
 
 
 def test_a_camera_is_moved_by_hand(registry: RegistryServing, admin: httpx.Client) -> None:
     admin.post("/cameras", json=camera())
-    registry.core.report(report_of("n1"))
+    registry.give("gate-1", "n1")
     expect(admin.post("/cameras/none/move", json={"node_id": "n1"}), 404, "none")
     expect(admin.post("/cameras/gate-1/move", json={"node_id": "n2"}), 404, "n2")
     expect(admin.post("/cameras/gate-1/move", json={"node": "n1"}), 422, "node_id")
-    assert admin.post("/cameras/gate-1/move", json={"node_id": "n1"}).json()["node_id"] == "n1"
+    registry.report("n2")
+    moved = admin.post("/cameras/gate-1/move", json={"node_id": "n2"}).json()
+    assert moved["node_id"] == "n2"
+
+    def history() -> list[tuple[str, str, bool]]:
+        rows = admin.get("/cameras/gate-1/assignments").json()["assignments"]
+        return [(one["owner"]["node_id"], one["reason"], one["ended_ns"] is None) for one in rows]
+
+    # Written behind.
+    eventually(lambda: history()[:1] == [("n2", "moved by admin", True)])
+    assert [(node_id, is_open) for node_id, _, is_open in history()[1:]] == [("n1", False)]
+    first = admin.get("/cameras/gate-1/assignments", params={"limit": 1}).json()
+    assert admin.get(first["next"].removeprefix("/api/v1")).json()["assignments"][0]["owner"]["node_id"] == "n1"
     admin.put("/cameras/gate-1", json=camera(enabled=False), headers=seen(1))
     expect(admin.post("/cameras/gate-1/move", json={"node_id": "n1"}), 409, "not enabled")
-    assert admin.get("/cameras/gate-1/assignments").json()["assignments"] == []
     expect(admin.get("/cameras/none/assignments"), 404, "none")
 
 
 def test_a_freeze_is_seen_and_ended(registry: RegistryServing, admin: httpx.Client) -> None:
-    registry.core.freeze = Freeze(reason="3 of 4 nodes fell silent together", since_ns=1, until_ns=2)
-    assert admin.get("/cluster").json()["freeze"]["until_ns"] == 2
-    assert admin.post("/thaw").json() == {"thawed": True, "reason": "3 of 4 nodes fell silent together"}
+    registry.report("n1", "n2", "n3", "n4")
+    registry.pass_s(2 * LEASE_S + 1)
+    freeze = admin.get("/cluster").json()["freeze"]
+    assert "fell silent together" in freeze["reason"]
+    assert freeze["since_ns"] < freeze["until_ns"]
+    assert admin.post("/thaw").json() == {"thawed": True, "reason": freeze["reason"]}
     assert admin.post("/thaw").json() == {"thawed": False, "reason": ""}
+    assert admin.get("/cluster").json()["freeze"] is None
 
 
 # Trouble.
@@ -540,8 +595,9 @@ def test_what_is_away_is_told_and_reports_go_on(
 def test_agents_are_answered_while_all_pages_wait_for_a_database(
     registry: RegistryServing, agent: httpx.Client, opened: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    registry.core.rows = {"a": registry.parts.cameras.make(draft("a"), writer())}
-    registry.core.own("a", "n1")
+    registry.parts.cameras.make(draft("a"), writer())
+    registry.core.changed(["a"])
+    registry.give("a", "n1")
     waiting, goes_on = threading.Semaphore(0), threading.Event()
 
     def hang(*_args: Any) -> CameraPage:
@@ -696,7 +752,8 @@ def test_an_agents_connection_is_kept_and_a_silent_one_is_not(
 
 def test_an_agent_understands_every_answer(registry: RegistryServing) -> None:
     registry.parts.cameras.make(draft("a"), writer())
-    owner = registry.core.own("a", "n1")
+    registry.core.changed(["a"])
+    owner = registry.give("a", "n1")
 
     def client(node_id: str, token: str) -> RegistryClient:
         settings = RegistrySettings(urls=(SecretStr(registry.origin),), token=SecretStr(registry.secrets[token]))
@@ -711,8 +768,10 @@ def test_an_agent_understands_every_answer(registry: RegistryServing) -> None:
         assert (listing.offers["a"].version, listing.offers["a"].epoch) == (1, owner.epoch)
         assert agent.owner("a").owner == owner
         assert (agent.owner("z").known, agent.owner("z").owner) == (False, None)
+        agent.report(report_of("n1", None, TWIN))
+        registry.turn()
         with pytest.raises(RegistryRefuses, match="status 409: node n1: an agent on h"):
-            agent.report(report_of("n1", 1, "00000000000000b2"))
+            agent.report(report_of("n1", None, TWIN))
         with pytest.raises(RegistryRefuses, match=r"status 403: .* of node n2"):
             stranger.report(report_of("n1"))
         registry.core.trouble = Unavailable("redis: owned: ConnectionError")

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.support.missing import not_tested
-from tests.support.registry_http import LIFE, NODES, RegistryServing, report_of, serving_registry
+from tests.support.registry_http import LIFE, NODES, RegistryServing, serving_registry
 from tests.support.registry_store import draft, rule, writer
 
 #: Requests per operation: all together take some ten seconds.
-EXAMPLES = 8
+EXAMPLES = 6
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +32,9 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServi
     with serving_registry(tmp_path_factory.mktemp("registry")) as serving:
         serving.parts.cameras.make(draft("gate-1", rules=(rule("no-entry"),)), writer())
         serving.parts.algorithms.put("tracker", {"gap": 1.5}, 0, "tests", 1)
-        for node_id in NODES:
-            serving.core.report(report_of(node_id))
-        serving.core.own("gate-1", "n1")
+        serving.core.changed(["gate-1"])
+        serving.report(*NODES)
+        serving.give("gate-1", "n1")
         yield serving
 
 
