@@ -38,6 +38,8 @@ TURN_S = 0.25
 RENEW_S = 1.0
 #: Seconds between two tries of a registry that follows to lead.
 TRY_S = 0.5
+#: Seconds of rest after a turn that failed, and for which another registry may lead then.
+FAILED_S, LET_LEAD_S = 1.0, 10.0
 #: Seconds between two words of the leader on how nodes stand.
 HERALD_S = 1.0
 #: Seconds between two readings of the live state by a registry that follows.
@@ -140,14 +142,22 @@ class Loop:
         """Turn until `close`."""
         while not self._closing.is_set():
             began_s = self._clock.monotonic_s()
-            try:
-                self.turn()
-            except Exception:
-                # The outermost line: one turn that fails must not end all that follow.
-                log.exception("a turn failed; goes on", extra={"event": "turn_failed"})
-            self.turned_s = self._clock.monotonic_s()
-            self._closing.wait(max(0.01, began_s + TURN_S - self.turned_s))
-        self._resign()
+            pause_s = TURN_S if self.guarded_turn() else FAILED_S
+            self._closing.wait(max(0.01, began_s + pause_s - self._clock.monotonic_s()))
+        self._resign("it stops")
+
+    def guarded_turn(self) -> bool:
+        """Turn, whatever comes of it; whether it was a whole one."""
+        try:
+            self.turn()
+        except Exception:
+            # The outermost line: one turn that fails must not end all that follow.  What fails here may do elsewhere.
+            log.exception("a turn failed; goes on", extra={"event": "turn_failed"})
+            self._resign("a turn failed")
+            self._try_at_s = self._clock.monotonic_s() + LET_LEAD_S
+            return False
+        self.turned_s = self._clock.monotonic_s()
+        return True
 
     def close(self) -> None:
         """End after this turn, and let another registry lead at once."""
@@ -346,7 +356,8 @@ class Loop:
             log.info("the live state answers again", extra={"event": "state_up"})
         self._trouble = ""
 
-    def _resign(self) -> None:
+    def _resign(self, why: str) -> None:
+        """Let another registry lead at once."""
         if self._leading is None:
             return
         try:
@@ -355,4 +366,4 @@ class Loop:
             # Its lock runs out by itself.
             return
         finally:
-            self._follow("it stops")
+            self._follow(why)

@@ -125,6 +125,25 @@ def test_another_registry_takes_over_and_no_camera_moves(site: Place) -> None:
     assert site.each_once(names)
 
 
+def test_a_leader_whose_turn_fails_lets_another_one_lead(site: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = settled(site)
+    first, second = site.registries[0], site.registry("registry-2")
+    site.run(1)
+    before = site.grants()
+    with monkeypatch.context() as patch:
+        patch.setattr(first.site.members, "tick", None)
+        assert not first.made.loop.guarded_turn()
+    assert first.made.loop.guarded_turn()
+    site.run(2)
+    assert [registry.leads for registry in site.registries] == [False, True]
+    site.run(10)
+    assert site.grants() == before
+    site.hosts[0].alive = False
+    site.run(20, until=lambda: site.each_once(names))
+    assert site.each_once(names)
+    assert second.leads
+
+
 def test_the_leader_hears_of_nodes_that_report_to_another_registry(site: Place) -> None:
     leader = site.registry()
     site.run(1)
