@@ -15,7 +15,7 @@ from fastapi import Depends, Header, Response
 from nodeagent.contract.errors import Fault
 from registry.http.problems import Problem, wrong
 
-_TAG = re.compile(r'"([1-9]\d{0,18})"')
+_TAG = re.compile(r'"([1-9][0-9]{0,18})"')
 #: What is expected of a condition.
 EXPECTED: Final = 'expected the ETag of the version that you saw, such as "3"'
 
@@ -41,8 +41,14 @@ def _missing(expected: str) -> Problem:
     return Problem(HTTPStatus.PRECONDITION_REQUIRED, f"If-Match: {expected}", [Fault("If-Match", expected)])
 
 
-_IfMatch = Annotated[str | None, Header(description="ETag of the version that you saw.")]
-_IfNoneMatch = Annotated[str | None, Header(description="`*`: make it, it must not be there.")]
+# Their forms stand in the OpenAPI document only: what is said of a wrong one is said here.
+_IfMatch = Annotated[
+    str | None,
+    Header(description="ETag of the version that you saw.", json_schema_extra={"pattern": f"^{_TAG.pattern}$"}),
+]
+_IfNoneMatch = Annotated[
+    str | None, Header(description="`*`: make it, it must not be there.", json_schema_extra={"enum": ["*"]})
+]
 
 
 async def _seen(if_match: _IfMatch = None) -> int:
