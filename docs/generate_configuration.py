@@ -20,7 +20,6 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from nodeagent.cli.exits import ExitCode
 from nodeagent.contract.camera import CameraSpec, StreamSpec
 from nodeagent.contract.geometry import Zone
 from nodeagent.contract.ids import ID_PATTERN
@@ -30,6 +29,7 @@ from nodeagent.contract.states import MEANING
 from nodeagent.inference.description import InputDescription, ModelDescription, OutputDescription
 from nodeagent.infra.bus.rabbitmq_layout import Layout, Queue, layout
 from nodeagent.infra.bus.topology import Node
+from nodeagent.infra.exits import ExitCode
 from nodeagent.infra.gaps import GapReason
 from nodeagent.infra.settings.endpoint import TokenSettings
 from nodeagent.infra.settings.registry import CapacitySettings

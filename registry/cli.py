@@ -10,17 +10,13 @@ from importlib import import_module
 import click
 
 from nodeagent import __version__
+from registry.commands.operator import OPERATOR
 
 #: Command: where it is, and its line in the help.
 COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("registry.commands.serve:serve", "Run the registry in the foreground (what systemd starts)."),
     "token": ("registry.commands.token:token", "Make, list and revoke tokens of nodes and people."),
-    "nodes": ("registry.commands.lists:nodes", "List nodes and what is wrong with them."),
-    "cameras": ("registry.commands.lists:cameras", "List cameras as they are wanted."),
-    "assignments": ("registry.commands.lists:assignments", "List which node serves which camera, and why."),
-    "explain": ("registry.commands.explain:explain", "Tell why a camera is where it is."),
-    "import": ("registry.commands.bring_in:bring_in", "Write the cameras of a TOML file into the registry."),
-    "thaw": ("registry.commands.thaw:thaw", "End a freeze of evictions."),
+    **OPERATOR,
 }
 
 
@@ -49,5 +45,6 @@ class _Commands(click.Group):
 def main() -> None:
     """Know nodes and cameras, and decide which node serves which camera.
 
-    Exit codes: 0 done, 1 not done, 2 faulty configuration or usage, 4 another registry is running already.
+    Exit codes: 0 done, 1 not done, 2 faulty configuration or usage, 3 no registry answers, 4 another registry is
+    running already.
     """

@@ -17,11 +17,11 @@ from sqlalchemy import Engine
 
 from nodeagent.cli.alarms_draw import card, table
 from nodeagent.cli.config_option import config_option, read_or_exit
-from nodeagent.cli.exits import ExitCode
 from nodeagent.contract.errors import AgentError
 from nodeagent.infra.alarm_records import AlarmRow, list_alarms
 from nodeagent.infra.alarm_records import show as find_alarm
 from nodeagent.infra.database import open_database, sqlite_file
+from nodeagent.infra.exits import ExitCode
 from nodeagent.infra.settings.sections import Settings
 
 #: Seconds between two looks of `--follow`.

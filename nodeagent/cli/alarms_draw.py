@@ -8,9 +8,9 @@ from zoneinfo import ZoneInfo
 from rich.table import Table
 from rich.text import Text
 
-from nodeagent.cli.times import local_time
 from nodeagent.contract.ids import NS_PER_MS, NS_PER_S
 from nodeagent.infra.alarm_records import AlarmRow, AlarmState
+from nodeagent.infra.times import local_time
 
 #: Colours of states; the others are plain.
 _STYLE = {AlarmState.PUSHED: "green", AlarmState.RECORDED: "green", AlarmState.QUARANTINED: "bold red"}

@@ -16,12 +16,12 @@ from rich.text import Text
 from nodeagent.cli.clips_verify import Wanted, show
 from nodeagent.cli.clips_verify import verify as verified
 from nodeagent.cli.config_option import config_option, read_or_exit
-from nodeagent.cli.exits import ExitCode
-from nodeagent.cli.times import local_time, parse_time
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.infra.clock import SystemClock
+from nodeagent.infra.exits import ExitCode
 from nodeagent.infra.gaps import Gap, read_gaps
 from nodeagent.infra.storage import Storage, StoredClip
+from nodeagent.infra.times import local_time, parse_time
 
 #: Where a listing begins and ends when nothing is said, as a person would write it.
 DEFAULT_FROM, DEFAULT_TO = "1h", "0s"

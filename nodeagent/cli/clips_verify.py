@@ -18,7 +18,6 @@ from rich.table import Table
 from rich.text import Text
 
 from nodeagent.cli.clips_account import DayAccount, Found, account, verified_span
-from nodeagent.cli.times import local_time
 from nodeagent.contract.errors import BadMedia
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.infra.clip_folders import StoredClip, hours_on, times_in
@@ -27,6 +26,7 @@ from nodeagent.infra.gaps import first_gap_start, last_gap_end, read_gaps
 from nodeagent.infra.settings.sections import Settings
 from nodeagent.infra.spans import Span
 from nodeagent.infra.storage import Storage, is_pool
+from nodeagent.infra.times import local_time
 from nodeagent.infra.video import opened
 
 #: A camera whose account ends longer ago than this is told, ns: clips and ledger of one that runs are half a minute

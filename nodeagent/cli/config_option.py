@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
-from nodeagent.cli.exits import ExitCode
 from nodeagent.contract.errors import ConfigError
+from nodeagent.infra.exits import ExitCode
 from nodeagent.infra.settings.loader import load_settings
 from nodeagent.infra.settings.sections import Settings
 

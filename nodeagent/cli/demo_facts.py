@@ -16,7 +16,6 @@ from nodeagent.capture.sampler import Sampler
 from nodeagent.cli.demo_config import DemoPlan
 from nodeagent.cli.demo_ledger import CameraLedger, gap_summary
 from nodeagent.cli.demo_report import DemoOutcome, ShownAlarm, pretty_push
-from nodeagent.cli.times import local_time
 from nodeagent.contract.clip import StreamName
 from nodeagent.contract.errors import AgentError, BadMedia
 from nodeagent.contract.ids import NS_PER_S
@@ -30,6 +29,7 @@ from nodeagent.infra.incarnation import live_board_path
 from nodeagent.infra.settings.loader import load_settings
 from nodeagent.infra.settings.sections import Settings
 from nodeagent.infra.storage import Storage, StoredClip
+from nodeagent.infra.times import local_time
 from nodeagent.infra.video import ns_of
 from nodeagent.judge.store import read_account
 

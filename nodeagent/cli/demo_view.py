@@ -16,10 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from nodeagent.cli.status_view import behind_s
-from nodeagent.cli.times import local_time
 from nodeagent.contract.report import ChildRow, Kind, NodeReport, Phase
 from nodeagent.contract.states import MEANING
 from nodeagent.infra.alarm_records import AlarmRow
+from nodeagent.infra.times import local_time
 
 #: Stages whose throughput is shown, in samples.
 RATED = frozenset({Kind.CAPTURE, Kind.INFERENCE, Kind.JUDGE})

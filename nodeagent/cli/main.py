@@ -12,13 +12,14 @@ from typing import Any
 import click
 
 from nodeagent import __version__
-from nodeagent.cli.exits import ExitCode
+from nodeagent.infra.exits import ExitCode
 
 #: Command: where it is, and its line in the help.
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("nodeagent.cli.run_command:run", "Run the agent in the foreground (what systemd starts)."),
     "demo": ("nodeagent.cli.demo:demo", "Show the whole system on a shipped clip or on your camera."),
     "status": ("nodeagent.cli.status_command:status", "Show what runs and what needs a person, problems first."),
+    "cluster": ("nodeagent.cli.cluster_command:cluster", "Show all nodes of the site, problems first."),
     "config": ("nodeagent.cli.config_command:config", "Check or show the configuration."),
     "clips": ("nodeagent.cli.clips_command:clips", "List recorded clips."),
     "alarms": ("nodeagent.cli.alarms_command:alarms", "List alarms, or show one with its pushes."),
@@ -59,6 +60,6 @@ class _Commands(click.Group):
 def main() -> None:
     """Turn this server's cameras into alarms that are delivered exactly once.
 
-    Exit codes: 0 done or all well, 1 problems, 2 faulty configuration or usage, 3 no agent is running, 4 another agent
-    is running already.
+    Exit codes: 0 done or all well, 1 problems, 2 faulty configuration or usage, 3 no agent is running or no registry
+    answers, 4 another agent is running already.
     """

@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 from nodeagent.cli.config_option import config_option, print_faults, read_or_exit
-from nodeagent.cli.exits import ExitCode
 from nodeagent.cli.pool_change import add_to_file, reload_agent
 from nodeagent.cli.pool_view import DiskRow, answered, checked, disk_row
 from nodeagent.contract.errors import ConfigError, StorageUnavailable
 from nodeagent.infra.clock import SystemClock
 from nodeagent.infra.disk_notes import DiskNotes
 from nodeagent.infra.disks import Marker, init_pool, read_marker, write_marker
+from nodeagent.infra.exits import ExitCode
 from nodeagent.infra.settings.sections import GIB, PoolSettings
 
 _DISK = click.Path(file_okay=False, path_type=Path)

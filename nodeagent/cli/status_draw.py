@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from nodeagent.cli.status_view import StatusView
-from nodeagent.cli.times import local_time, span
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.report import NodeReport
+from nodeagent.infra.times import local_time, span
 
 #: Cameras named in the line about gaps; the others are counted.
 GAPS_SHOWN = 5

@@ -1,32 +1,19 @@
-"""The option `-c`, the reading of the file behind it, and the exit codes: the same for all commands."""
+"""The option `-c` of commands that work on the registry's own configuration, and the reading of the file behind it."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from enum import IntEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from nodeagent.contract.errors import ConfigError
+from nodeagent.infra.exits import ExitCode
 from registry.settings import DEFAULT_PATH, PATH_VARIABLE, ServiceSettings, load_registry_settings
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-class ExitCode(IntEnum):
-    """What a command tells the shell; the numbers are those of `nodeagent`."""
-
-    #: Done.
-    OK = 0
-    #: Not done; the message says why.
-    PROBLEMS = 1
-    #: The configuration or the command line is wrong; every fault was printed.
-    USAGE = 2
-    #: `serve`: another registry works on this state folder.
-    ALREADY_RUNNING = 4
 
 
 def config_option(command: _Command) -> _Command:

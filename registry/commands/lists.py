@@ -1,137 +1,90 @@
-"""`registry nodes`, `cameras` and `assignments`: what there is, as tables."""
+"""`registry nodes`, `cameras`, `assignments` and `rules`: lists, followed to their end."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import click
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
-from nodeagent.contract.ids import NS_PER_S
-from registry.commands.screen import Asked, showing
+from nodeagent.infra.cluster_answers import node_seen
+from nodeagent.infra.cluster_draw import draw_nodes
+from nodeagent.infra.cluster_view import node_lines
+from nodeagent.infra.registry_api import RegistryApi
+from nodeagent.infra.registry_door import ANSWER_S
+from registry.commands.lists_draw import draw_assignments, draw_cameras, draw_past, draw_rules
+from registry.commands.showing import Showing, name, read_as, showing
+from registry.http.answers_kept import Camera, Rules
 from registry.member import NodePhase
 
-#: How a phase looks.
-STYLES = {
-    NodePhase.LIVE.value: "green",
-    NodePhase.JOINING.value: "cyan",
-    NodePhase.SUSPECT.value: "yellow",
-    NodePhase.DRAINING.value: "cyan",
-    NodePhase.DEAD.value: "bold red",
-}
-#: Clocks that differ by more than this are shown, ns.
-SKEW_SHOWN_NS = NS_PER_S // 2
+Listed = list[dict[str, Any]]
+
+#: Phases of a camera, in the words of the API.
+CAMERA_PHASES: Final = ("owned", "pooled")
 
 
 @click.command()
+@click.option("--phase", type=click.Choice([phase.value for phase in NodePhase]), help="Only nodes in this phase.")
 @showing
-def nodes(asked: Asked) -> None:
-    """List nodes: phase, cameras, and what is wrong with them.
-
-    Exit code: 0 listed, 1 no registry answered, or it refused.
-    """
-    asked.show(
-        lambda remote: {"cluster": remote.get("cluster"), "nodes": remote.get_all("nodes", "nodes")}, _draw_nodes
+def nodes(showing: Showing, phase: str | None) -> None:
+    """List nodes: phase, cameras, last report, and what is wrong with them."""
+    which = [("phase", phase)] if phase is not None else []
+    showing.show(
+        lambda api: _rows(api, "nodes", which), lambda rows: draw_nodes(node_lines(list(map(node_seen, rows))))
     )
 
 
 @click.command()
-@click.option("--group", default="", help="Only those at this place of the site, or below it.")
-@click.option("--text", default="", help="Only those whose id or name holds this.")
+@click.option("--group", help="Only cameras at this place of the site's tree, or below it.")
+@click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="Only those with this label; again: all.")
+@click.option("--text", help="Only cameras whose id or name holds this.")
+@click.option("--enabled/--disabled", default=None, help="Only cameras that are, or are not, served.")
 @showing
-def cameras(asked: Asked, group: str, text: str) -> None:
-    """List cameras as they are wanted; stream credentials are not shown.
-
-    Exit code: 0 listed, 1 no registry answered, or it refused.
-    """
-    asked.show(lambda remote: remote.get_all("cameras", "cameras", group=group, text=text), _draw_cameras)
+def cameras(
+    showing: Showing, group: str | None, labels: tuple[str, ...], text: str | None, enabled: bool | None
+) -> None:
+    """List cameras as they are wanted; what is secret in a stream's URL is not shown."""
+    which = [(key, value) for key, value in (("group", group), ("text", text)) if value is not None]
+    which += [("label", label) for label in labels]
+    which += [("enabled", str(enabled).lower())] if enabled is not None else []
+    showing.show(lambda api: _rows(api, "cameras", which), draw_cameras)
 
 
 @click.command()
-@click.option("--node", "node_id", help="Only cameras of this node.")
-@click.option("--phase", type=click.Choice(["owned", "pooled"]), help="Only cameras in this phase.")
+@click.option("--node", callback=name, help="Only cameras of this node.")
+@click.option("--phase", type=click.Choice(CAMERA_PHASES), help="Only cameras in this phase.")
+@click.option("--camera", callback=name, help="The owners that this camera has and had, newest first.")
 @showing
-def assignments(asked: Asked, node_id: str | None, phase: str | None) -> None:
-    """List where cameras are, and why.
-
-    Exit code: 0 listed, 1 no registry answered, or it refused.
-    """
-    which = {name: value for name, value in (("node_id", node_id), ("phase", phase)) if value is not None}
-    asked.show(lambda remote: remote.get_all("assignments", "assignments", **which), _draw_assignments)
-
-
-def _draw_nodes(found: dict[str, Any]) -> RenderableType:
-    table = Table("node", "phase", "host", "owns", "serves", "silent", "remarks")
-    for node in found["nodes"]:
-        phase = str(node["phase"])
-        silent = "never heard" if node["silent_s"] is None else f"{node['silent_s']:.1f} s"
-        table.add_row(
-            node["node_id"],
-            Text(phase, style=STYLES.get(phase, "")),
-            node["host"],
-            str(node["owns"]),
-            str(node["serves"]),
-            silent,
-            "; ".join(_remarks(node)),
-        )
-    return Group(Text(_headline(found["cluster"])), table)
+def assignments(showing: Showing, node: str | None, phase: str | None, camera: str | None) -> None:
+    """List which node has which camera, since when and why."""
+    if camera is not None:
+        if node is not None or phase is not None:
+            raise click.UsageError("--camera excludes --node and --phase")
+        path = f"cameras/{camera}/assignments"
+        showing.show(lambda api: _rows(api, path), lambda rows: draw_past(camera, rows))
+        return
+    which = [(key, value) for key, value in (("node_id", node), ("phase", phase)) if value is not None]
+    showing.show(lambda api: _rows(api, "assignments", which), draw_assignments)
 
 
-def _headline(cluster: dict[str, Any]) -> str:
-    cameras = cluster["cameras"]
-    leader = f"{cluster['leader']} leads" if cluster["leader"] else "no registry leads"
-    line = f"{leader}; {cameras['owned']} cameras have a node, {cameras['pooled']} wait for one"
-    freeze = cluster.get("freeze")
-    return f"{line}\nevictions are held: {freeze['reason']} (registry thaw ends it)" if freeze else line
+@click.command()
+@click.argument("camera", callback=name, required=False)
+@showing
+def rules(showing: Showing, camera: str | None) -> None:
+    """List the rules of CAMERA, with their versions; without it those of all cameras."""
+    showing.show(lambda api: _rules(api, camera), draw_rules)
 
 
-def _remarks(node: dict[str, Any]) -> list[str]:
-    remarks = [str(node["conflict"])] if node["conflict"] else []
-    drain = node.get("drain")
-    if drain:
-        by = f" for {drain['ordered_by']}" if drain["ordered_by"] else ""
-        remarks.append(f"drains{by}: {drain['left']} left, {drain['moved']} moved")
-        remarks += [str(drain["trouble"])] if drain["trouble"] else []
-    if abs(node["skew_ns"]) > SKEW_SHOWN_NS:
-        remarks.append(f"clock off by {node['skew_ns'] / NS_PER_S:+.1f} s")
-    return remarks
+def _rules(api: RegistryApi, camera: str | None) -> Listed:
+    """Rules with their camera; versions are known of one camera's only."""
+    if camera is not None:
+        kept = read_as(Rules, api.document("GET", f"cameras/{camera}/rules", read_s=ANSWER_S))
+        return [{"camera_id": camera, **one.model_dump(mode="json")} for one in kept.rules]
+    return [
+        {"camera_id": row["camera_id"], "version": None, "rule": rule.model_dump(mode="json")}
+        for row in _rows(api, "cameras")
+        for rule in read_as(Camera, row).spec.rules
+    ]
 
 
-def _draw_cameras(found: list[dict[str, Any]]) -> RenderableType:
-    table = Table("camera", "name", "place", "labels", "stream", "rules", "version", "changed")
-    for camera in found:
-        spec = camera["spec"]
-        labels = " ".join(f"{name}={value}" for name, value in sorted(camera["labels"].items()))
-        changed = f"{_time(camera['changed_ns'])} by {camera['changed_by']}"
-        style = "" if camera["enabled"] else "dim"
-        table.add_row(
-            camera["camera_id"],
-            spec.get("name", ""),
-            camera["group"],
-            labels,
-            spec["record"]["url"],
-            str(len(spec.get("rules", []))),
-            str(camera["version"]),
-            changed if camera["enabled"] else f"disabled; {changed}",
-            style=style,
-        )
-    return table
-
-
-def _draw_assignments(found: list[dict[str, Any]]) -> RenderableType:
-    table = Table("camera", "node", "epoch", "since", "why")
-    for place in found:
-        owner = place["owner"]
-        owned = place["phase"] == "owned" and owner is not None
-        node = owner["node_id"] if owned else Text("waits", style="yellow")
-        epoch = str(owner["epoch"]) if owner is not None else ""
-        since = _time(place["since_ms"] * (NS_PER_S // 1000))
-        table.add_row(place["camera_id"], node, epoch, since, place["reason"])
-    return table
-
-
-def _time(at_ns: int) -> str:
-    return datetime.fromtimestamp(at_ns // NS_PER_S, UTC).isoformat().replace("+00:00", "Z") if at_ns else ""
+def _rows(api: RegistryApi, path: str, which: list[tuple[str, str]] | None = None) -> Listed:
+    return list(api.rows(path, params=which or (), read_s=ANSWER_S))

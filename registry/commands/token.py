@@ -22,7 +22,8 @@ from nodeagent.contract.errors import AgentError
 from nodeagent.contract.ids import ID_PATTERN, NS_PER_S
 from nodeagent.infra.clock import SystemClock
 from nodeagent.infra.database import migrate, open_database
-from registry.commands.config_file import ExitCode, config_option, read_or_exit
+from nodeagent.infra.exits import ExitCode
+from registry.commands.config_file import config_option, read_or_exit
 from registry.store.errors import Unknown
 from registry.store.tokens import TokenRow, Tokens
 from registry.tokens import Role

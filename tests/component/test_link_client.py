@@ -11,8 +11,9 @@ import pytest
 
 from nodeagent.contract.errors import ConfigError, Unavailable
 from nodeagent.infra.clock import SystemClock
+from nodeagent.infra.registry_api import RegistryRefuses, said
 from nodeagent.infra.settings.registry import RegistrySettings
-from nodeagent.supervisor.link.client import RegistryClient, RegistryRefuses, said
+from nodeagent.supervisor.link.client import RegistryClient
 from nodeagent.supervisor.link.talk import skew
 
 TOKEN = "t" * 40

@@ -25,8 +25,9 @@ from sqlalchemy import event
 from nodeagent.contract.errors import ConfigError, DecodeError, Unavailable
 from nodeagent.contract.ownership import LEASE_S, ReportAnswer
 from nodeagent.infra.clock import SystemClock
+from nodeagent.infra.registry_api import RegistryRefuses
 from nodeagent.infra.settings.registry import RegistrySettings
-from nodeagent.supervisor.link.client import RegistryClient, RegistryRefuses
+from nodeagent.supervisor.link.client import RegistryClient
 from registry.http import access, server
 from registry.http.body import BODY_BYTES
 from registry.http.gate import BODY_MOST_BYTES

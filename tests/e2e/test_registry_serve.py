@@ -99,8 +99,10 @@ class Node:
 def test_a_registry_serves_from_tokens_to_a_cameras_configuration(tmp_path: Path) -> None:
     path, url = config(tmp_path, "reg1")
     admin, node = token(path, "anna", "--role", "admin"), Node(token(path, "n1", "--node", "n1"))
+    secret = tmp_path / "anna.token"
+    secret.write_text(admin)
     with serving(path, url) as process:
-        thaw = command("thaw", "--url", url, "--token", admin)
+        thaw = command("thaw", "--url", url, "--token-file", secret)
         assert (thaw.returncode, thaw.stdout) == (0, "evictions were not held\n")
         second = command("serve", "-c", path)
         assert (second.returncode, second.stderr) == (4, f"another registry works on {tmp_path / 'reg1'}\n")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from nodeagent.infra.exits import ExitCode
 from nodeagent.infra.sd_notify import WATCHDOG_SHARE
-from registry.commands.config_file import ExitCode
 from registry.service import END_S, LOOK_S, STUCK_S
 from registry.settings import DEFAULT_PATH, RegistrySection
 from tests.support.missing import not_tested

@@ -28,12 +28,12 @@ def cross_faults(doc: dict[str, Any]) -> list[Fault]:
     faults = [fault for section, key in _UNIQUE for fault in _twice(section, key, _tables(doc.get(section)))]
     faults += _models(doc)
     faults += _classes(doc)
-    for i, camera in _tables(doc.get("cameras")):
-        rules = _tables(camera.get("rules"))
-        faults += _twice(f"cameras[{i}].rules", "rule_id", rules)
-        for j, rule in rules:
-            faults += _twice(f"cameras[{i}].rules[{j}].zones", "name", _tables(rule.get("zones")))
-    return faults + list(_endpoint(doc)) + list(_registry(doc)) + list(_limits(doc))
+    return [*faults, *_rules(doc), *_endpoint(doc), *_registry(doc), *_limits(doc)]
+
+
+def camera_faults(doc: dict[str, Any]) -> list[Fault]:
+    """Faults between fields of the cameras alone, for a document that need not name models and classes."""
+    return [*_twice("cameras", "camera_id", _tables(doc.get("cameras"))), *_rules(doc)]
 
 
 def _tables(value: Any) -> list[tuple[int, dict[str, Any]]]:
@@ -47,6 +47,14 @@ def _twice(where: str, key: str, tables: list[tuple[int, dict[str, Any]]]) -> It
         name = table.get(key)
         if isinstance(name, str) and first.setdefault(name, i) != i:
             yield Fault(f"{where}[{i}].{key}", f"taken by {where}[{first[name]}]; expected another", repr(name))
+
+
+def _rules(doc: dict[str, Any]) -> Iterator[Fault]:
+    for i, camera in _tables(doc.get("cameras")):
+        rules = _tables(camera.get("rules"))
+        yield from _twice(f"cameras[{i}].rules", "rule_id", rules)
+        for j, rule in rules:
+            yield from _twice(f"cameras[{i}].rules[{j}].zones", "name", _tables(rule.get("zones")))
 
 
 def _models(doc: dict[str, Any]) -> Iterator[Fault]:

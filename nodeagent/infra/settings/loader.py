@@ -36,27 +36,44 @@ def load_settings(path: Path) -> Settings:
     Raises:
         ConfigError: it cannot be read, is no TOML, or has faults; lists them all.
     """
+    return parse_settings(read_text(path), path)
+
+
+def read_text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        ConfigError: it cannot be read, or is none.
+    """
     try:
         # A byte order mark is what some editors put before the text.
-        text = path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except OSError as exc:
         raise ConfigError([Fault(str(path), f"cannot be read: {exc.strerror}")]) from None
     except UnicodeDecodeError as exc:
         raise ConfigError([Fault(str(path), f"expected UTF-8 text, byte {exc.start} is none")]) from None
-    return parse_settings(text, path)
 
 
-def parse_settings(text: str, path: Path) -> Settings:
-    """As `load_settings`, from text; relative paths in it are relative to the folder of `path`."""
+def parse_document(text: str, path: Path) -> dict[str, Any]:
+    """The document of a TOML text, not checked; videos that it names are relative to the folder of `path`.
+
+    Raises:
+        ConfigError: it is no TOML.
+    """
     try:
         doc = tomli.loads(text)
     except tomli.TOMLDecodeError as exc:
         raise ConfigError([Fault(str(path), f"not TOML: {exc}")]) from None
-    base = path.resolve().parent
+    _absolute_videos(doc, path.resolve().parent)
+    return doc
+
+
+def parse_settings(text: str, path: Path) -> Settings:
+    """As `load_settings`, from text; relative paths in it are relative to the folder of `path`."""
+    doc = parse_document(text, path)
     # A fault of the host's name, which is the default, belongs to `node.node_id` too.
     doc.setdefault("node", {})
-    _absolute(doc, base)
-    _absolute_videos(doc, base)
+    _absolute(doc, path.resolve().parent)
     faults = cross_faults(doc)
     try:
         settings = Settings.model_validate(doc)

@@ -19,8 +19,9 @@ from nodeagent.contract.ownership import REPORT_S, SKEW_NS, AgentReport, Owner, 
 from nodeagent.contract.states import State
 from nodeagent.infra.board import BoardCell
 from nodeagent.infra.clock import Clock
+from nodeagent.infra.registry_api import RegistryRefuses
 from nodeagent.infra.wanted import Grant
-from nodeagent.supervisor.link.client import Listing, RegistryRefuses, Whereabouts
+from nodeagent.supervisor.link.client import Listing, Whereabouts
 
 log = logging.getLogger(__name__)
 

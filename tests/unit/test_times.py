@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from nodeagent.cli.times import local_time, parse_time, span
+from nodeagent.infra.times import local_time, parse_time, span
 
 SHANGHAI, BERLIN = ZoneInfo("Asia/Shanghai"), ZoneInfo("Europe/Berlin")
 #: 2026-11-24 04:31:09 UTC.
