@@ -30,13 +30,12 @@ class JsonBody:
     """A dependency of a route: its body as a `kind`.
 
     Attributes:
-        kind: a model, or a union of them.
         most_bytes: largest body that is read.
+        adapter: of the `kind`, a model or a union of them.
     """
 
     def __init__(self, kind: Any, most_bytes: int = BODY_BYTES, root: type[BaseModel] | None = None) -> None:
         """`root`: the model whose keys are suggested when one is misspelt; left out: `kind`."""
-        self.kind = kind
         self.most_bytes = most_bytes
         self.adapter: TypeAdapter[Any] = TypeAdapter(kind)
         self._root: type[BaseModel] = root or kind

@@ -54,16 +54,17 @@ class Problem(AgentError):
         self.headers = dict(headers or {})
 
 
-def wrong(field: str, expected: str, status: HTTPStatus = HTTPStatus.UNPROCESSABLE_ENTITY) -> Problem:
+def wrong(field: str, expected: str) -> Problem:
     """One field of a request is wrong."""
-    return not_understood([Fault(field, expected)], status)
+    return not_understood([Fault(field, expected)])
 
 
-def not_understood(faults: Iterable[Fault], status: HTTPStatus = HTTPStatus.UNPROCESSABLE_ENTITY) -> Problem:
+def not_understood(faults: Iterable[Fault]) -> Problem:
     """Fields of a request are wrong.  The sentence names the first one, for clients that show nothing else."""
     listed = [Fault(fault.path or BODY, fault.message) for fault in faults]
     more = ", and more" if len(listed) > 1 else ""
-    return Problem(status, f"{listed[0]}{more}" if listed else "the request is not understood", listed[:FAULTS_MOST])
+    detail = f"{listed[0]}{more}" if listed else "the request is not understood"
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, listed[:FAULTS_MOST])
 
 
 def faults_in(errors: Iterable[ErrorDetails], root: type[BaseModel]) -> list[Fault]:
