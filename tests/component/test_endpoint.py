@@ -20,7 +20,6 @@ import pytest
 from nodeagent.capture.endpoint.certificate import certificate_faults
 from nodeagent.capture.endpoint.moments import iso
 from nodeagent.capture.endpoint.recordings import Recordings
-from nodeagent.capture.endpoint.server import PULSE_S
 from nodeagent.contract.clip import ClipId, part_file_name
 from nodeagent.contract.states import State
 from nodeagent.infra.clip_folders import StoredClip
@@ -325,31 +324,6 @@ def test_transfers_are_bounded_and_paced_and_a_reader_that_leaves_frees_its_plac
         eventually(lambda: (answer := client.get(path)).status_code == 200 and not sizes.append(len(answer.content)))
         assert sizes == [3_000_000]
         assert time.monotonic() - began > 1.0, "3 MB at 2 MB/s"
-
-
-def test_a_connection_whose_request_does_not_come_makes_room(
-    served: Serving, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("nodeagent.capture.endpoint.server.SILENT_S", 0.2)
-    assert served.settings.endpoint is not None
-    for begin in (b"", b"GET /api/v1/health HTTP/1.1\r\nHost:"):
-        with socket.create_connection(served.settings.endpoint.address, timeout=10) as slow:
-            slow.sendall(begin)
-            assert slow.recv(1) == b"", "closed by the server"
-    assert http.get("/health").status_code == 200
-
-
-def test_of_many_silent_connections_those_that_wait_longest_make_room(
-    served: Serving, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("nodeagent.capture.endpoint.server.SILENT_MAX", 1)
-    assert served.settings.endpoint is not None
-    with socket.create_connection(served.settings.endpoint.address, timeout=5) as oldest:
-        time.sleep(2 * PULSE_S)
-        with socket.create_connection(served.settings.endpoint.address, timeout=2 * PULSE_S) as newest:
-            assert oldest.recv(1) == b""
-            with pytest.raises(TimeoutError):
-                newest.recv(1)
 
 
 def test_health_is_told_while_everybody_waits_for_a_disk(

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import socket
 import threading
-from operator import itemgetter
 from typing import Any
 
 import uvicorn
@@ -61,7 +60,7 @@ class Server:
         self._clock = clock
         self._thread: threading.Thread | None = None
         #: Connections without a request in work, and since when, monotonic seconds.
-        self._silent: dict[Any, float] = {}
+        self._silent: dict[Any, tuple[object, float]] = {}
         #: Connections with bytes that the client does not take: how many were left at the least, and since when.
         self._stuck: dict[Any, tuple[int, float]] = {}
         self.alive_s = clock.monotonic_s()
@@ -111,11 +110,14 @@ class Server:
 
     def _let_go_of_silent(self, now_s: float) -> None:
         """Close connections whose request does not come: uvicorn itself waits for ever, and has room for so many."""
-        cycles = {each: getattr(each, "cycle", None) for each in self._server.server_state.connections}
-        silent = [each for each, cycle in cycles.items() if cycle is None or cycle.response_complete]
-        self._silent = {each: self._silent.get(each, now_s) for each in silent}
-        longest_first = sorted(self._silent.items(), key=itemgetter(1))
-        for number, (each, since_s) in enumerate(longest_first):
+        last = {each: getattr(each, "cycle", None) for each in self._server.server_state.connections}
+        silent = {each: cycle for each, cycle in last.items() if cycle is None or cycle.response_complete}
+        # A busy client is between two requests whenever one looks: the last one tells whether there was another since.
+        kept = {each: self._silent.get(each, (cycle, now_s)) for each, cycle in silent.items()}
+        self._silent = {each: mark if mark[0] is silent[each] else (silent[each], now_s) for each, mark in kept.items()}
+        longest_first = sorted(self._silent, key=lambda each: self._silent[each][1])
+        for number, each in enumerate(longest_first):
+            since_s = self._silent[each][1]
             if now_s - since_s > SILENT_S or len(longest_first) - number > SILENT_MAX:
                 each.transport.close()
 
