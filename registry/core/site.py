@@ -24,6 +24,9 @@ from registry.tasks import CAPTURES
 #: No epoch of ours comes near this one: they count on from the clock in ms.  What a report says beyond is no epoch, and
 #: believed, it would leave no epoch for the next owner.
 EPOCH_MOST = 2**62
+#: The same of versions: a camera whose version an older database lost gets one above what reports say, and above the
+#: highest that a column holds there is none.
+VERSION_MOST = 2**62
 _CAPTURE = f"{Kind.CAPTURE.value}:"
 
 
@@ -110,7 +113,8 @@ class Site:
             if isinstance(answer, Accepted) and answer.fresh:
                 shown = self.shown[report.report.node_id] = Shown.of(report)
                 self.epochs.learn({camera_id: hold.epoch for camera_id, hold in shown.holds.items()})
-                self.costs.update(report.costs)
+                # Only of what it serves: a node that told of more could fill the memory of every registry.
+                self.costs.update({c: cost for c, cost in report.costs.items() if c in shown.holds})
             return answer
 
     def read(self, statuses: dict[CameraId, TaskStatus], now_s: float) -> None:
@@ -233,7 +237,8 @@ class Site:
         with self.lock:
             for shown in self.shown.values():
                 for camera_id, hold in shown.holds.items():
-                    found[camera_id] = max(hold.version, found.get(camera_id, 0))
+                    if hold.version < VERSION_MOST:
+                        found[camera_id] = max(hold.version, found.get(camera_id, 0))
         return found
 
     def heard_within(self, within_s: float, now_s: float) -> list[NodeId]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.contract.ownership import LEASE_S, LOCK_PREFIX, Owner, Resources
+from nodeagent.contract.ownership import LEASE_S, LOCK_PREFIX, Holding, Owner, Resources
 from nodeagent.infra.ownership.grants import RedisState
 from nodeagent.infra.ownership.leader import RedisLeader
 from nodeagent.infra.ownership.pool import Claims
@@ -565,3 +565,24 @@ def test_of_many_silent_nodes_those_that_redis_does_not_hear_either_lose_their_c
     assert not any(set(host.holds) & set(last.holds) for host in mute)
     assert site.each_once(sorted(last.holds))
     assert len(names) == len(last.holds) + sum(len(host.holds) for host in mute)
+
+
+def test_no_report_keeps_the_clerk_from_its_work(memory_site: Place) -> None:
+    names = settled(memory_site, cameras=2)
+    host = memory_site.hosts[0]
+    held = Holding(camera_id=names[0], epoch=1, version=2**63 - 1)
+    memory_site.leader().desk.report(host.report().model_copy(update={"holds": (held,)}))
+    memory_site.run(TURN_S)
+    more = memory_site.add_cameras(1, first=2)
+    memory_site.run(5, until=lambda: memory_site.each_once(names + more))
+    assert eventually(lambda: memory_site.written().keys() == {*names, *more})
+
+
+def test_a_report_tells_the_cost_of_what_its_node_serves_only(memory_site: Place) -> None:
+    settled(memory_site, cameras=2)
+    host = memory_site.hosts[0]
+    served = sorted(host.holds)
+    costs = {name: SMALL for name in (*served, "elsewhere", "nowhere")}
+    memory_site.leader().desk.report(host.report().model_copy(update={"costs": costs}))
+    memory_site.run(TURN_S)
+    assert sorted(memory_site.leader().site.costs) == served
