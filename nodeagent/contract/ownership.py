@@ -10,7 +10,8 @@ import re
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from nodeagent.contract.errors import DecodeError
 from nodeagent.contract.ids import CameraId, Epoch, Frozen, NodeId, UtcNs
@@ -44,6 +45,9 @@ Incarnation = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Version = Annotated[int, Field(ge=1, lt=2**63)]
 #: Infinity would be a number that no sum comes back from.
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+#: The most that a report may say of one resource: a petabyte, or as many bytes a second.  Sums over all cameras of a
+#: site stay far from infinity.
+AMOUNT_MOST = 1e15
 _OWNER = re.compile(
     r"^(?P<node>[A-Za-z0-9][A-Za-z0-9_.-]{0,62})/(?P<incarnation>[0-9a-f]{16})/(?P<epoch>[1-9]\d{0,18})$"
 )
@@ -63,6 +67,16 @@ class Resources(Frozen):
     infer_per_s: Amount = 0.0
     ring_bytes: Amount = 0.0
     write_bytes_s: Amount = 0.0
+
+
+def _believable(told: Resources) -> Resources:
+    if max(told.decode_cores, told.infer_per_s, told.ring_bytes, told.write_bytes_s) > AMOUNT_MOST:
+        raise PydanticCustomError("amount_too_large", "expected at most 1e15 of each resource")
+    return told
+
+
+#: Resources as a report tells them.
+ToldResources = Annotated[Resources, AfterValidator(_believable)]
 
 
 class Owner(Frozen):
@@ -144,8 +158,8 @@ class AgentReport(Frozen):
     seq: Annotated[int, Field(ge=1)]
     sent_ns: UtcNs
     labels: dict[str, str] = Field(default_factory=dict, max_length=32)
-    capacity: Resources | None = None
-    costs: dict[CameraId, Resources] = Field(default_factory=dict)
+    capacity: ToldResources | None = None
+    costs: dict[CameraId, ToldResources] = Field(default_factory=dict)
     holds: tuple[Holding, ...] = ()
     draining: bool = False
 

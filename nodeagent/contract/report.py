@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from nodeagent.contract.ids import Frozen, NodeId
+from nodeagent.contract.ids import Frozen, NodeId, UtcNs
 from nodeagent.contract.states import State
 
 
@@ -123,5 +123,5 @@ class NodeReport(Frozen):
     host: str
     version: str
     agent_pid: int
-    started_ns: int
+    started_ns: UtcNs
     rows: tuple[ChildRow, ...]

@@ -361,6 +361,10 @@ def test_a_node_reports_in_its_own_name_only(registry: RegistryServing, agent: h
     aged = report_of("n1", rows=(row("a", age_s=5.0),)).model_dump_json().replace(":5.0", ":NaN")
     expect(agent.post("/nodes/n1/report", content=aged), 422, "report.rows")
     expect(agent.post("/nodes/n1/report", json=good | {"costs": {"c": {"ring_bytes": -1}}}), 422, "costs.c.ring_bytes")
+    # Finite, but sums of it are not; and a time that is no number of a column, nor of a division.
+    expect(agent.post("/nodes/n1/report", json=good | {"costs": {"c": {"ring_bytes": 1e308}}}), 422, "costs.c")
+    began = {"report": good["report"] | {"started_ns": 10**400}}
+    expect(agent.post("/nodes/n1/report", json=good | began), 422, "report.started_ns")
     registry.turn()
     with registry.client("admin") as admin:
         assert [one["node_id"] for one in admin.get("/nodes").json()["nodes"]] == ["n1"]
