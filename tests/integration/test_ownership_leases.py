@@ -105,6 +105,21 @@ def test_a_renewal_says_who_owns_and_changes_only_what_is_ours(
     assert client.hgetall(STATUS_HASH) == before
 
 
+@pytest.mark.parametrize("status", [None, owned(HIGH)])
+@pytest.mark.parametrize("key", [b"locked by a tool", b"\xff\xfe", b"n1/x/7"])
+def test_a_key_that_holds_no_owner_ends_nothing(client: Any, status: TaskStatus | None, key: bytes) -> None:
+    put(client, status, None)
+    client.set(LOCK_PREFIX + "cam", key)
+    assert Leases(client).renew({"cam": LOW}) == {"cam": Renewal(Standing.UNKNOWN, None)}
+
+
+def test_a_status_of_ours_with_an_epoch_that_is_none_is_left_out(client: Any) -> None:
+    client.sadd("node_cameras:n1", "cam", "yard")
+    client.hset(STATUS_HASH, "cam", encode_task_status(owned(LOW)).replace(b":40", b":0"))
+    client.hset(STATUS_HASH, "yard", encode_task_status(owned(LOW)))
+    assert Leases(client).owned_by("n1", A) == {"yard": LOW}
+
+
 def test_more_cameras_than_a_batch_are_renewed_at_once(client: Any, world: World) -> None:
     owners = {f"cam-{i}": Owner(node_id="n1", incarnation=A, epoch=10 + i) for i in range(1203)}
     world.state.rebuild(world.term(), [(c, owned(owner)) for c, owner in owners.items()])

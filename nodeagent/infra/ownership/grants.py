@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import redis
@@ -128,14 +129,19 @@ class RedisState:
 
 
 def owned_by(scripts: Scripts, node_id: NodeId, incarnation: Incarnation) -> dict[CameraId, Owner]:
-    """Cameras that this life of a node owns, in one round trip.
+    """Cameras that this life of a node owns, in one round trip; left out: what somebody else wrote and is none.
 
     Raises:
         Unavailable: Redis is away.
     """
     rows = scripts.run("owned by", node_id, incarnation)
-    texts = [row.decode() for row in rows]
-    return {camera_id: Owner.parse(owner) for camera_id, owner in zip(texts[::2], texts[1::2], strict=True)}
+    texts = [row.decode(errors="replace") for row in rows]
+    found = {}
+    for camera_id, owner in zip(texts[::2], texts[1::2], strict=True):
+        if _ID.fullmatch(camera_id):
+            with suppress(DecodeError):
+                found[camera_id] = Owner.parse(owner)
+    return found
 
 
 def _memory(status: TaskStatus) -> tuple[str, str]:

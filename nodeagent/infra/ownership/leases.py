@@ -43,9 +43,9 @@ class Leases:
         found: dict[CameraId, Renewal] = {}
         for part in batches(held, BATCH):
             pairs = [text for camera_id in part for text in (camera_id, str(held[camera_id]))]
-            answer = [row.decode() for row in self._scripts.run("renew", *pairs)]
+            answer = [row.decode(errors="replace") for row in self._scripts.run("renew", *pairs)]
             for camera_id, standing, owner in zip(part, answer[::2], answer[1::2], strict=True):
-                found[camera_id] = Renewal(Standing(standing), Owner.parse(owner) if owner else None)
+                found[camera_id] = _renewal(standing, owner)
         return found
 
     def release(self, camera_id: CameraId, owner: Owner) -> bool:
@@ -80,3 +80,11 @@ class Leases:
                 with contextlib.suppress(DecodeError):
                     found[camera_id] = Owner.parse(text.decode(errors="replace"))
         return found
+
+
+def _renewal(standing: str, owner: str) -> Renewal:
+    """What became of one key.  Where somebody wrote what is no owner nothing is known, and that ends nothing."""
+    try:
+        return Renewal(Standing(standing), Owner.parse(owner) if owner else None)
+    except DecodeError:
+        return Renewal(Standing.UNKNOWN, None)
