@@ -139,7 +139,7 @@ class NodeCamera(Frozen):
 class Whereabouts(Frozen):
     """Who owns a camera."""
 
-    #: Whether there is such a camera.
+    #: Whether there is such a camera, and a node is to serve it.
     known: bool
     #: None: nobody does.
     owner: Owner | None

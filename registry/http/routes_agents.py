@@ -60,15 +60,20 @@ async def own_cameras(
 
 @router.get("/cameras/{camera_id}/owner", dependencies=[Depends(private)])
 async def owner(parts: PartsHere, _caller: Anybody, camera_id: CameraPath) -> Whereabouts:
-    """Who owns a camera.  That there is no such camera is an answer, too; nodes ask as well."""
+    """Who owns a camera.  That there is no such camera, or a disabled one, is an answer, too; nodes ask as well."""
     return await to_thread.run_sync(_whereabouts, parts, camera_id, limiter=parts.for_agents)
 
 
 def _whereabouts(parts: Parts, camera_id: CameraId) -> Whereabouts:
     found = parts.core.owner(camera_id)
-    known = found is not None or bool(parts.core.configurations([camera_id]))
-    # Nobody may take it for unknown because it was made a moment ago.
-    return Whereabouts(known=known or bool(parts.cameras.get_many([camera_id])), owner=found)
+    known = _is_wanted(parts.core.configurations([camera_id]), camera_id)
+    # Nobody may take it for unknown because it was made, or enabled, a moment ago.
+    return Whereabouts(known=known or _is_wanted(parts.cameras.get_many([camera_id]), camera_id), owner=found)
+
+
+def _is_wanted(rows: Mapping[CameraId, CameraRow], camera_id: CameraId) -> bool:
+    """Whether a node is to serve a camera.  Of a disabled one its node has to hear that it is not, as of a deleted."""
+    return camera_id in rows and rows[camera_id].enabled
 
 
 def _list(parts: Parts, node_id: NodeId, incarnation: str, claims: bool) -> str:
@@ -80,14 +85,15 @@ def _list(parts: Parts, node_id: NodeId, incarnation: str, claims: bool) -> str:
 
 
 def _rows(parts: Parts, camera_ids: Mapping[CameraId, int]) -> list[CameraRow]:
-    """These cameras, by id: out of memory, since all nodes ask when one camera was changed, and while the database is
-    away, too; what was made a moment ago out of the database.  What is missing its node asks for again.
+    """These cameras, by id, without those that are disabled: out of memory, since all nodes ask when one camera was
+    changed, and while the database is away, too; what was made a moment ago out of the database.  What is missing its
+    node asks for again.
     """
     rows = dict(parts.core.configurations(camera_ids))
     if missing := camera_ids.keys() - rows.keys():
         with suppress(Unavailable):
             rows |= parts.cameras.get_many(missing, reveal=True)
-    return [rows[camera_id] for camera_id in sorted(rows)]
+    return [rows[camera_id] for camera_id in sorted(rows) if rows[camera_id].enabled]
 
 
 def _usable(parts: Parts, row: CameraRow) -> bool:

@@ -272,6 +272,16 @@ def test_a_removed_camera_goes_also_when_nobody_heard_of_it(node: Node, registry
     eventually(lambda: node.served() == {}, within_s=10)
 
 
+def test_a_camera_that_was_removed_behind_the_list_goes_too(node: Node, registry: Registry) -> None:
+    registry.grant("gate")
+    registry.grant("yard")
+    eventually(lambda: sorted(node.served()) == ["gate", "yard"], within_s=8)
+    # The last list had it, and no version tells that there is another one.
+    registry.state.forget(registry.term, "gate")
+    del registry.cameras["gate"]
+    eventually(lambda: sorted(node.served()) == ["yard"], within_s=10)
+
+
 def test_a_new_life_serves_what_the_last_one_did_until_it_is_granted_or_moved(
     tmp_path: Path, redis_url: str, registry: Registry
 ) -> None:

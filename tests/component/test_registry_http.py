@@ -402,8 +402,20 @@ def test_a_node_gets_its_cameras_with_their_credentials_and_nobody_else_does(
             for path in ("/cameras", "/cameras/a", "/cameras/a/history", "/cameras/a/owner", "/assignments"):
                 assert PASSWORD not in client.get(path).text
     assert agent.get("/cameras/a/owner").json() == {"known": True, "owner": owner.model_dump()}
-    assert agent.get("/cameras/c/owner").json() == {"known": True, "owner": None}
+    assert agent.get("/cameras/c/owner").json() == {"known": False, "owner": None}
     assert agent.get("/cameras/z/owner").json() == {"known": False, "owner": None}
+
+
+def test_the_owner_of_a_camera_that_is_disabled_hears_so(
+    registry: RegistryServing, admin: httpx.Client, agent: httpx.Client
+) -> None:
+    for camera_id in ("a", "b"):
+        admin.post("/cameras", json=camera(camera_id))
+        registry.give(camera_id, "n1")
+    admin.put("/cameras/a", json=camera("a", enabled=False), headers=seen(1))
+    assert eventually(lambda: list(listed(agent)) == ["b"])
+    assert agent.get("/cameras/a/owner").json()["known"] is False
+    assert agent.get("/cameras/b/owner").json()["known"] is True
 
 
 def listed(agent: httpx.Client, strategy: str = "broadcast") -> dict[str, str]:

@@ -47,6 +47,8 @@ def word(standing: Standing | None = None, who: Owner | None = None, owned: Owne
 
 HELD = word(Standing.HELD, owner(7), owner(7))
 LOST = word(Standing.UNKNOWN)
+#: Redis knows of another camera of ours.
+ONE_LOST = Word(LOST.renewals, {"yard": owner(9)})
 #: We hold the camera with epoch 7 and version 3, the registry listed it just now, and all agree.
 HOLDING = Facts("n1", LIFE, {"gate": Grant(7, 3)}, HELD, {"gate": Offer(spec(), 3, 7)}, asked_s=NOW - 1)
 #: We hold nothing, and nobody says that we should.
@@ -175,6 +177,14 @@ IDLE = Facts("n1", LIFE, {}, word(), {}, asked_s=NOW - 1)
             replace(IDLE, word=None, asked_s=NOW - AWAY_S),
             [Fetch("Redis tells of no camera of ours")],
             id="Redis is away for long",
+        ),
+        pytest.param(
+            replace(HOLDING, word=LOST, asked_s=NOW - RECONCILE_S), [Fetch("Redis does not know gate")], id="it is lost"
+        ),
+        pytest.param(
+            replace(HOLDING, word=ONE_LOST, unfit=frozenset({"yard"}), asked_s=NOW - RECONCILE_S),
+            [Fetch("Redis does not know gate")],
+            id="it is lost, and we own others",
         ),
         pytest.param(replace(HOLDING, is_stale=True), [Fetch("a configuration changed")], id="something changed"),
     ],

@@ -36,7 +36,8 @@ class Whereabouts(Frozen):
     """What a registry says of one camera.
 
     Attributes:
-        known: whether there is such a camera.  Said in so many words: an answer of another kind must end nothing.
+        known: whether there is such a camera and a node is to serve it.  Said in so many words: an answer of another
+            kind must end nothing.
         owner: who owns it; none when nobody does.
     """
 

@@ -230,7 +230,19 @@ def _question(facts: Facts, now_s: float) -> str:
         return f"{missing[0]} is granted, its configuration is not known"
     if moved_away(facts):
         return "cameras are handed over"
-    if owned:
-        return ""
     every_s = RECONCILE_S if facts.word is not None else AWAY_S
-    return "Redis tells of no camera of ours" if now_s - facts.asked_s >= every_s else ""
+    if now_s - facts.asked_s < every_s:
+        return ""
+    unknown = _unknown(facts)
+    if unknown:
+        return f"Redis does not know {unknown[0]}"
+    return "" if owned else "Redis tells of no camera of ours"
+
+
+def _unknown(facts: Facts) -> list[CameraId]:
+    """Cameras that are held and that Redis does not know.
+
+    One that was removed while the list was answered is among them: only the next list lacks it.
+    """
+    renewals = facts.word.renewals if facts.word is not None else {}
+    return sorted(c for c in facts.held if c in renewals and renewals[c].standing is Standing.UNKNOWN)
