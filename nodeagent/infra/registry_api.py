@@ -69,7 +69,7 @@ class RegistryRefuses(AgentError):
 
 
 class RegistryApi:
-    """Asks the registries; for one thread."""
+    """Asks the registries; any thread."""
 
     def __init__(self, settings: RegistrySettings, clock: Clock) -> None:
         """Connects at the first call.
@@ -125,19 +125,22 @@ class RegistryApi:
             RegistryRefuses: one refused.
         """
         why: list[str] = []
+        # A number of its own: threads that fail at once at the same registry must not step over the next one.
+        at = self._at
         for _ in self._urls:
             try:
-                answer = self._once(method, f"{self._urls[self._at]}{PREFIX}{path}", body, params, read_s)
-            except (httpx.TransportError, ssl.SSLError, httpx.InvalidURL) as exc:
+                answer = self._once(method, f"{self._urls[at]}{PREFIX}{path}", body, params, read_s)
+            except (httpx.RequestError, ssl.SSLError, httpx.InvalidURL) as exc:
                 # Its text may hold the address.
                 why.append(type(exc).__name__)
             else:
                 if answer.status_code in _DONE:
+                    self._at = at
                     return answer.content
                 if answer.status_code in _REFUSALS:
                     raise self._refusal(answer)
                 why.append(": ".join(filter(None, (f"status {answer.status_code}", said(answer.content)))))
-            self._at = (self._at + 1) % len(self._urls)
+            at = (at + 1) % len(self._urls)
         others = f", nor do {len(self._urls) - 1} others" if len(self._urls) > 1 else ""
         raise Unavailable(f"the registry does not answer ({'; '.join(dict.fromkeys(why))}){others}")
 

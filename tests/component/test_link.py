@@ -221,6 +221,28 @@ def test_a_registry_that_is_away_stops_nothing_and_its_fellow_takes_over(
             assert sorted(node.served()) == ["gate", "yard"]
 
 
+def test_a_list_that_takes_long_keeps_no_report_back(
+    node: Node, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, answer = threading.Event(), registry.answer
+
+    def slow(method: str, path: str, query: dict[str, list[str]], body: bytes) -> object:
+        if path.endswith("/n1/cameras"):
+            go_on.wait(9)
+        return answer(method, path, query, body)
+
+    registry.grant("gate")
+    eventually(lambda: "gate" in node.served(), within_s=8)
+    monkeypatch.setattr(registry, "answer", slow)
+    asked = registry.asked.count("/api/v1/nodes/n1/cameras")
+    registry.configure(camera("gate"))
+    eventually(lambda: registry.asked.count("/api/v1/nodes/n1/cameras") > asked, within_s=8)
+    seen = len(registry.reports)
+    eventually(lambda: len(registry.reports) >= seen + 3, within_s=5)
+    go_on.set()
+    eventually(lambda: node.served()["gate"].version == 2, within_s=8)
+
+
 @pytest.mark.parametrize(
     ("status", "body", "said"),
     [

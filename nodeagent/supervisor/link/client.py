@@ -62,7 +62,7 @@ class Listing:
 
 
 class RegistryClient:
-    """Asks the registries; for one thread."""
+    """Asks the registries; any thread."""
 
     def __init__(self, settings: RegistrySettings, node_id: str, clock: Clock) -> None:
         """Connects at the first call.

@@ -1,7 +1,7 @@
-"""The link's conversation with the registry, in a thread of its own: a registry that is slow holds no renewal up.
+"""The link's conversation with the registry, in threads of its own: a registry that is slow holds no renewal up.
 
-It reports once a second and asks for the list of cameras when it is told to.  What it hears lies here until the work
-loop takes it.
+One thread reports once a second, the other asks for the list of cameras when it is told to: a list that takes long must
+not keep reports back, or the node is taken for dead.  What they hear lies here until the work loop takes it.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ ASK_LEAST_S = 0.25
 ASK_AGAIN_S = 1.0
 #: What is being asked at the end is waited for so long, seconds: its time-outs, for one registry.
 CLOSE_S = 3.0
+#: How long nobody looks whether the list is wanted, unless he is told, seconds.
+IDLE_S = 60.0
 #: Cameras that a list lacks are asked for one by one, so many at a time.
 NAMED_AT_ONCE = 50
 
@@ -83,7 +85,7 @@ class Heard:
 
 
 class Talk:
-    """The thread and what it exchanges with the work loop."""
+    """The threads and what they exchange with the work loop."""
 
     def __init__(self, registry: Registry, reports: Reporter, incarnation: str, cell: BoardCell, clock: Clock) -> None:
         self._registry = registry
@@ -103,33 +105,39 @@ class Talk:
         self._listed_version: int | None = None
         self._report_at_s = 0.0
         self._list_at_s = 0.0
-        self._thread = threading.Thread(target=self._run, name="registry", daemon=True)
+        turns = {"reports": (self._report_in_s, self._report_turn), "lists": (self._list_in_s, self._list_turn)}
+        self._threads = [
+            threading.Thread(target=self._run, args=turn, name=name, daemon=True) for name, turn in turns.items()
+        ]
 
     def start(self) -> None:
         """Begin to talk."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
         """Say no more."""
         with self._changed:
             self._closing = True
-            self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join(CLOSE_S)
+            self._changed.notify_all()
+        end_s = self._clock.monotonic_s() + CLOSE_S
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(0.0, end_s - self._clock.monotonic_s()))
 
     def tell(self, grants: Mapping[CameraId, Grant], *, leaving: bool) -> None:
         """What the next reports say; that the node leaves is said at once."""
         with self._changed:
             if leaving and not self._leaving:
                 self._report_at_s = 0.0
-                self._changed.notify()
+                self._changed.notify_all()
             self._grants, self._leaving = dict(grants), leaving
 
     def want_list(self) -> None:
         """Have the list asked for."""
         with self._changed:
             self._wants_list = True
-            self._changed.notify()
+            self._changed.notify_all()
 
     def heard(self) -> Heard:
         """What was heard so far."""
@@ -142,33 +150,39 @@ class Talk:
         """Whether a list came since the last call of `heard`."""
         return self._is_news
 
-    def _run(self) -> None:
+    def _run(self, due_in_s: Callable[[float], float], turn: Callable[[float], None]) -> None:
+        """Take a turn whenever one is due, until `close`; both get the monotonic time."""
         while True:
             with self._changed:
                 if self._closing:
                     return
                 now_s = self._clock.monotonic_s()
-                reports, lists = now_s >= self._report_at_s, self._wants_list and now_s >= self._list_at_s
-                if not (reports or lists):
-                    due_s = min(self._report_at_s, self._list_at_s) if self._wants_list else self._report_at_s
-                    self._changed.wait(max(0.0, due_s - now_s))
+                wait_s = due_in_s(now_s)
+                if wait_s > 0:
+                    self._changed.wait(wait_s)
                     continue
             try:
-                self._turn(reports, lists, now_s)
+                turn(now_s)
             except Exception:
                 # The outermost line of the thread: a report that cannot be made must not end all that follow.
                 log.exception("talking to the registry failed; goes on", extra={"event": "registry_error"})
 
-    def _turn(self, reports: bool, lists: bool, now_s: float) -> None:
-        # The list first: who waits for it may be a camera that nobody captures.
-        if lists:
-            self._list_at_s = now_s + ASK_LEAST_S
-            self._ask(self._list)
-        if reports:
+    def _report_in_s(self, now_s: float) -> float:
+        return self._report_at_s - now_s
+
+    def _report_turn(self, now_s: float) -> None:
+        with self._changed:
             # From the time that it was due, so that reports keep their rhythm, unless some were missed.
             late_s = now_s - self._report_at_s
             self._report_at_s = now_s + (REPORT_S - late_s if late_s < REPORT_S else REPORT_S)
-            self._ask(self._report)
+        self._ask(self._report)
+
+    def _list_in_s(self, now_s: float) -> float:
+        return self._list_at_s - now_s if self._wants_list else IDLE_S
+
+    def _list_turn(self, now_s: float) -> None:
+        self._list_at_s = now_s + ASK_LEAST_S
+        self._ask(self._list)
 
     def _ask(self, what: Callable[[], None]) -> None:
         try:
@@ -214,7 +228,11 @@ class Talk:
         for camera_id in missing[:NAMED_AT_ONCE]:
             try:
                 found = self._registry.owner(camera_id)
-            except (Unavailable, RegistryRefuses) as exc:
+            except Unavailable as exc:
+                # Nor would it answer for the others, and each would take its time-outs.
+                log.debug("camera %s: %s", camera_id, exc)
+                break
+            except RegistryRefuses as exc:
                 log.debug("camera %s: %s", camera_id, exc)
                 continue
             if not found.known:
@@ -224,9 +242,9 @@ class Talk:
         return named
 
     def _fail(self, trouble: Trouble) -> None:
-        self._cell.add("failed")
-        self._list_at_s = self._clock.monotonic_s() + ASK_AGAIN_S
         with self._changed:
+            self._cell.add("failed")
+            self._list_at_s = self._clock.monotonic_s() + ASK_AGAIN_S
             before, self._heard = self._heard.trouble, replace(self._heard, trouble=trouble)
         if before != trouble:
             log.warning("%s", trouble[1], extra={"event": trouble[0].value})

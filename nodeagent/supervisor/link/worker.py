@@ -1,7 +1,7 @@
 """The child `link`: keeps this node's cameras to what the registry and Redis say, and tells the registry of the node.
 
-One loop reads, decides (`reconcile`), acts; broadcasts only have it look at once.  The registry is talked to in another
-thread (`talk`), broadcasts are heard in a third.  Killed anywhere it begins anew from the snapshot: nothing that it
+One loop reads, decides (`reconcile`), acts; broadcasts only have it look at once.  The registry is talked to in two
+others (`talk`), broadcasts are heard in a fourth.  Killed anywhere it begins anew from the snapshot: nothing that it
 knows besides is needed to keep a camera recorded.
 """
 
