@@ -84,6 +84,9 @@ class Teller:
                 publish(self._client, broadcast)
             except Unavailable as exc:
                 log.debug("broadcast of %s: %s", broadcast.camera_id, exc)
+            except Exception:
+                # The outermost line of the thread: one broadcast that fails must not end all that follow.
+                log.exception("a broadcast failed", extra={"event": "broadcast_failed"})
 
 
 @dataclass(slots=True)

@@ -127,7 +127,8 @@ class Loop:
 
         Raises:
             NotLeader: this registry does not lead.
-            Unavailable: it was not done in time, and may be done yet.
+            Unavailable: it was not done in time.  If it has not begun by then it never is: whoever asked has gone, and
+                may have asked for something else since.
         """
         if self._leading is None:
             raise NotLeader(self.leader)
@@ -136,6 +137,7 @@ class Loop:
         try:
             return done.result(within_s)
         except TimeoutError:
+            done.cancel()
             raise Unavailable("the registry is busy") from None
 
     def run(self) -> None:
@@ -230,7 +232,9 @@ class Loop:
         self._leading = None
         self._site.end_term()
         while not self._requests.empty():
-            self._requests.get()[1].set_exception(NotLeader(self.leader))
+            done = self._requests.get()[1]
+            if done.set_running_or_notify_cancel():
+                done.set_exception(NotLeader(self.leader))
 
     def _swap(self) -> None:
         """Tell the other registries what was heard here, and hear what they did."""
@@ -258,6 +262,13 @@ class Loop:
             self._judge(arrived, shared=False)
 
     def _judge(self, arrived: Arrived, shared: bool) -> None:
+        try:
+            self._judged(arrived, shared)
+        except Exception:
+            # No report may keep those behind it, or this turn, from what they are for.
+            log.exception("a report cannot be judged", extra={"event": "report_failed"})
+
+    def _judged(self, arrived: Arrived, shared: bool) -> None:
         report = arrived.report
         node_id = report.report.node_id
         # What another registry heard was compared with its clock, a moment ago; ours says nothing of it.
@@ -321,6 +332,8 @@ class Loop:
     def _do_requests(self, leading: Leading) -> None:
         for _ in range(self._requests.qsize()):
             deed, done = self._requests.get()
+            if not done.set_running_or_notify_cancel():
+                continue
             try:
                 done.set_result(deed(leading))
             except Exception as exc:

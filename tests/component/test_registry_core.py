@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.contract.ownership import LEASE_S, LOCK_PREFIX, Holding, Owner, Resources
+from nodeagent.contract.errors import Unavailable
+from nodeagent.contract.ownership import LEASE_S, LOCK_PREFIX, AgentReport, Broadcast, Holding, Owner, Resources, Told
 from nodeagent.infra.ownership.grants import RedisState
 from nodeagent.infra.ownership.leader import RedisLeader
 from nodeagent.infra.ownership.pool import Claims
 from nodeagent.infra.redis import connect_redis
 from registry.brake import Limits
+from registry.core.assembly import Teller
+from registry.core.leading import Leading
 from registry.core.loop import TURN_S
 from registry.http.ports import Contradicted, NotLeader
 from registry.member import NodePhase
@@ -586,3 +589,52 @@ def test_a_report_tells_the_cost_of_what_its_node_serves_only(memory_site: Place
     memory_site.leader().desk.report(host.report().model_copy(update={"costs": costs}))
     memory_site.run(TURN_S)
     assert sorted(memory_site.leader().site.costs) == served
+
+
+def test_a_report_that_cannot_be_judged_keeps_nobody_from_anything(
+    memory_site: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = settled(memory_site, cameras=2)
+    known, hear = memory_site.leader().site, memory_site.leader().site.hear
+
+    def odd(report: AgentReport, wall_ns: int, now_s: float) -> object:
+        if report.report.node_id == "node-0":
+            raise OverflowError("a number that nobody thought of")
+        return hear(report, wall_ns, now_s)
+
+    monkeypatch.setattr(known, "hear", odd)
+    memory_site.run(FAILOVER_S + 1)
+    assert {owner.node_id for owner in known.owners().values()} == {"node-1"}
+    assert sorted(known.owners()) == names
+    assert "a report cannot be judged" in caplog.text
+
+
+def test_what_was_not_done_in_time_is_never_done(memory_site: Place) -> None:
+    settled(memory_site, cameras=1)
+    done: list[str] = []
+
+    def deed(_leading: Leading) -> None:
+        done.append("late")
+
+    loop = memory_site.leader().made.loop
+    with pytest.raises(Unavailable, match="busy"):
+        loop.ask(deed, 0.05)
+    memory_site.run(2 * TURN_S)
+    assert not done
+
+
+def test_a_broadcast_that_fails_ends_none_after_it() -> None:
+    told: list[str] = []
+
+    class Client:
+        def publish(self, _channel: str, text: bytes) -> int:
+            told.append("tried")
+            if len(told) == 1:
+                raise ValueError(text)
+            return 1
+
+    teller = Teller(Client())  # type: ignore[arg-type]
+    for name in ("gate", "yard"):
+        teller.tell(Broadcast(told=Told.POOLED, camera_id=name))
+    assert eventually(lambda: len(told) == 2)
+    teller.close()
