@@ -134,8 +134,9 @@ class RegistryApi:
                 # Its text may hold the address.
                 why.append(type(exc).__name__)
             else:
-                if answer.status_code in _DONE:
+                if answer.status_code in _DONE | _REFUSALS:
                     self._at = at
+                if answer.status_code in _DONE:
                     return answer.content
                 if answer.status_code in _REFUSALS:
                     raise self._refusal(answer)
