@@ -12,11 +12,11 @@ DEMO := $(VENV)/.stamp-demo
 DEV := $(VENV)/.stamp-dev
 SOURCES := $(shell find nodeagent registry -name '*.py' -o -name '*.toml' -o -name '*.html' 2>/dev/null)
 
-.PHONY: help demo test test-servers test-other check check-lint check-types check-docs check-unit check-property format bench dev clean
+.PHONY: help demo demo-cluster test test-servers test-other check check-lint check-types check-docs check-unit check-property format bench dev clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(BASE):
 	$(PYTHON) -m venv $(VENV)
@@ -34,6 +34,9 @@ $(DEV): $(BASE) setup.cfg pyproject.toml
 
 demo: $(DEMO) ## run the whole system on the shipped clip, no server needed (ARGS="--seconds 60 --cameras 2")
 	$(VENV)/bin/nodeagent demo $(ARGS)
+
+demo-cluster: $(DEMO) ## two registries and two agents on this machine, one of each killed (ARGS="--cameras 6")
+	$(VENV)/bin/registry demo-cluster $(ARGS)
 
 dev: $(DEV) ## virtual environment with the tools and an editable installation
 	@echo "ready: . $(VENV)/bin/activate"

@@ -17,6 +17,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("registry.commands.serve:serve", "Run the registry in the foreground (what systemd starts)."),
     "token": ("registry.commands.token:token", "Make, list and revoke tokens of nodes and people."),
     **OPERATOR,
+    "demo-cluster": (
+        "registry.commands.demo_cluster:demo_cluster",
+        "Show two registries and two agents on this machine, one of each killed.",
+    ),
 }
 
 

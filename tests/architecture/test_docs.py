@@ -113,6 +113,6 @@ def test_the_architecture_page_is_short() -> None:
 
 def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for target in ("demo", "test", "check", "bench", "dev"):
+    for target in ("demo", "demo-cluster", "test", "check", "bench", "dev"):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"make {target}"
     assert re.findall(r"^make (\w+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE) == ["check", "test"]
