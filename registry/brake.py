@@ -113,9 +113,7 @@ class AwakeClock:
         return passed_s
 
 
-def fell_together(
-    waiting: Sequence[float], gone: Sequence[float], present: int, lease_s: float = LEASE_S
-) -> bool:
+def fell_together(waiting: Sequence[float], gone: Sequence[float], present: int, lease_s: float = LEASE_S) -> bool:
     """Whether at least three nodes, and more than half of all, fell silent within one lease.
 
     Nodes that were evicted meanwhile count where they fell silent in the same lease, else not at all.

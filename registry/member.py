@@ -187,9 +187,7 @@ class Member:
     _seqs: dict[str, int] = field(default_factory=dict)
     _rivals: dict[str, _Rival] = field(default_factory=dict)
 
-    def take(
-        self, report: AgentReport, wall_ns: int, at_s: float, lease_s: float = LEASE_S
-    ) -> Accepted | Conflict:
+    def take(self, report: AgentReport, wall_ns: int, at_s: float, lease_s: float = LEASE_S) -> Accepted | Conflict:
         """Take a report, or refuse it, or see that it is an old one.
 
         Args:

@@ -147,9 +147,7 @@ class Desk:
 
     # Cameras.
 
-    def assignments(
-        self, after: str, limit: int, node_id: NodeId | None, phase: TaskPhase | None
-    ) -> Sequence[Placed]:
+    def assignments(self, after: str, limit: int, node_id: NodeId | None, phase: TaskPhase | None) -> Sequence[Placed]:
         """Where the next cameras are."""
         site = self.office.site
         with site.lock:

@@ -72,9 +72,7 @@ def wish(row: CameraRow, cost: Resources, avoid: Collection[NodeId] = ()) -> Cam
     )
 
 
-def nodes_of(
-    views: Iterable[NodeView], costs: Costs, *, joining: bool = False, squeezed: bool = False
-) -> list[Node]:
+def nodes_of(views: Iterable[NodeView], costs: Costs, *, joining: bool = False, squeezed: bool = False) -> list[Node]:
     """The nodes as placement sees them.
 
     Args:
