@@ -130,7 +130,8 @@ class Loop:
     def _collect(self) -> None:
         """Wait for something to happen and take it in."""
         waited: list[int] = [self._inbox.fileno(), *(running.pidfd for running in self._children.running())]
-        server, source = self._starter.server_pidfd, self._source.fileno()
+        # In a drain nobody reads the source any more: waited for, what lies in it would wake us without end.
+        server, source = self._starter.server_pidfd, self._source.fileno() if self._draining_s is None else None
         waited += [fd for fd in (server, source) if fd is not None]
         happened = {fd for fd in wait(waited, TURN_S) if isinstance(fd, int)}
         # The fork server first: children that end because of it are then reported with their cause.

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from nodeagent.supervisor.cameras import TomlCameras
 from nodeagent.supervisor.children import Children
 from nodeagent.supervisor.inbox import Inbox
 from nodeagent.supervisor.kinds import KINDS
-from nodeagent.supervisor.loop import HAND_OVER_SHARE, READY_PATIENCE_S, Loop
+from nodeagent.supervisor.loop import HAND_OVER_SHARE, READY_PATIENCE_S, TURN_S, Loop
 from nodeagent.supervisor.orders import OrderMaker
 from nodeagent.supervisor.reload_note import ReloadNote, read_note, write_note
 from nodeagent.supervisor.roster import Want
@@ -213,6 +214,14 @@ def test_a_second_request_ends_a_hand_over_at_once(bench: Bench) -> None:
     bench.turn()
     bench.turn()
     assert all(signal.SIGKILL in process.got for process in bench.starter.processes)
+
+
+def test_what_a_source_says_in_a_drain_does_not_keep_the_loop_awake(bench: Bench) -> None:
+    bench.source.feed((gate(),))
+    bench.loop._on_signal(signal.SIGTERM)
+    began_s = time.monotonic()
+    bench.loop._collect()
+    assert time.monotonic() - began_s >= 0.9 * TURN_S
 
 
 def test_what_is_not_in_force_is_noted_until_it_is(bench: Bench) -> None:
