@@ -111,7 +111,8 @@ class _Task:
             return
         if row.beat_age_s is not None:
             # An age, not a time: the clocks of two hosts never meet here.
-            self.beat_s = max(self.beat_s, at_s - row.beat_age_s)
+            # No child showed life later than now: believed, it would never time out again.
+            self.beat_s = max(self.beat_s, at_s - max(0.0, row.beat_age_s))
         self.limit_s = LEASE_S if row.phase is Phase.RUNNING else START_S
         self.down_s = _since(self.down_s, row.state in SOURCE_AWAY, at_s)
         self.good_s = _since(self.good_s, row.state in CAPTURES, at_s)

@@ -377,6 +377,24 @@ def test_a_node_that_is_drained_hands_its_cameras_over_and_gets_them_no_more(sit
     assert site.each_once([*names, *more])
 
 
+def test_an_order_to_drain_outlives_the_registry_that_took_it(site: Place) -> None:
+    names = settled(site, cameras=6)
+    first = site.leader()
+    first.desk.drain("node-0", order(), None)
+    site.kill(first)
+    site.expire_lead()
+    second = site.registry("registry-2")
+    site.run(AFTER_LEADER_S + 30, until=lambda: not site.hosts[0].holds)
+    assert sorted(site.hosts[1].holds) == names
+    assert second.desk.node("node-0").view.phase is NodePhase.DRAINING
+    # Nor does it end with the agent: the next life drains as well.
+    site.hosts[0].alive = False
+    site.run(FAILOVER_S)
+    site.agent("node-0")
+    site.run(2)
+    assert second.desk.node("node-0").view.phase is NodePhase.DRAINING
+
+
 def test_a_drain_without_room_elsewhere_is_refused_unless_forced(site: Place) -> None:
     site.registry()
     for number in range(2):

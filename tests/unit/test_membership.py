@@ -10,7 +10,7 @@ from nodeagent.contract.states import State
 from registry.brake import FREEZE_S, USUAL, WITNESS_S, Brake, Frozen, Sight, Thawed, fell_together
 from registry.member import NEXT, QUARANTINE_S, RESTART_S, Accepted, Conflict, Event, IllegalStep, NodePhase, step
 from registry.membership import Evict, PhaseChanged, Reborn, UnknownNode, Witness
-from registry.tasks import DOWN_S, GOOD_S, PATIENCE_MAX_S, SHOW_S, START_S, StopTask, Why
+from registry.tasks import DOWN_S, GOOD_S, PATIENCE_MAX_S, SHOW_S, START_S, StopTask, Tasks, Why
 from tests.support.registry_nodes import TICK_S, Agent, Site, of_kind, row
 
 #: From a node's last report to its eviction at the latest, seconds.
@@ -706,3 +706,11 @@ def test_old_news_of_a_grant_gives_nobody_a_camera() -> None:
     site.members.removed("a")
     site.members.granted("a", new, site.now_s)
     assert site.members.tasks.owner("a") is None
+
+
+def test_a_child_that_showed_life_later_than_now_times_out_all_the_same() -> None:
+    tasks, life = Tasks(), "0" * 16
+    tasks.granted("cam", Owner(node_id="n1", incarnation=life, epoch=1), 0.0)
+    tasks.reported("n1", life, [row("cam", age_s=-1e9)], 1.0)
+    tasks.reported("n1", life, [], 1.0 + LEASE_S + 1.0)
+    assert [stop.why for stop in tasks.take_stops(["n2"])] == [Why.TIMED_OUT]
