@@ -80,6 +80,8 @@ class Exchange:
     registry_id: NodeId
     life: str
     _last: bytes = _FIRST
+    #: Number of the newest own entry.
+    _own: bytes = b""
     _undecodable: set[bytes] = field(default_factory=set)
 
     def swap(
@@ -117,7 +119,11 @@ class Exchange:
                 pipe.pexpire(STREAM_KEY, STREAM_TTL_MS)
             answers = pipe.execute()
         seconds, micros = answers[0]
-        return self._heard(answers[1][0][1] if answers[1] else [], seconds * 1000 + micros // 1000)
+        told = self._heard(answers[1][0][1] if answers[1] else [], seconds * 1000 + micros // 1000)
+        if len(answers) > 2:
+            # It comes with the next turn: all reports of this one, which would be read a second time.
+            self._own = answers[2]
+        return told
 
     def _heard(self, rows: list[tuple[bytes, dict[bytes, bytes]]], now_ms: int) -> Told:
         if _ms(self._last) > now_ms + OLD_MS:
@@ -126,7 +132,7 @@ class Exchange:
         entries = []
         for number, fields in rows:
             self._last = number
-            if now_ms - _ms(number) > OLD_MS:
+            if now_ms - _ms(number) > OLD_MS or number == self._own:
                 continue
             entry = self._read(fields.get(_FIELD, b""))
             if entry is not None and entry.life != self.life:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nodeagent.infra.redis import connect_redis
-from registry.core.exchange import ENTRIES_MOST, STREAM_KEY, Exchange
+from registry.core.exchange import ENTRIES_MOST, STREAM_KEY, Entry, Exchange
 from registry.member import NodePhase
 from tests.support.registry_nodes import Agent
 
@@ -62,3 +62,18 @@ def test_reports_that_lay_for_long_say_nothing_of_now(client: Any) -> None:
     client.delete(STREAM_KEY)
     client.xadd(STREAM_KEY, fields, id=f"{int(number.split(b'-')[0]) - 10_000}-0")
     assert other.swap([], None).entries == ()
+
+
+def test_what_a_registry_told_itself_is_not_read_again(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other, read = exchange(client, "r1"), exchange(client, "r2"), Exchange._read
+    one.swap([Agent("n1").report(1.0)], None)
+    other.swap([Agent("n2").report(1.0)], None)
+    bodies: list[bytes] = []
+
+    def counted(self: Exchange, body: bytes) -> Entry | None:
+        bodies.append(body)
+        return read(self, body)
+
+    monkeypatch.setattr(Exchange, "_read", counted)
+    assert [entry.registry_id for entry in one.swap([], None).entries] == ["r2"]
+    assert len(bodies) == 1
