@@ -1,10 +1,11 @@
 """A small RTSP server on GStreamer, run by the system's Python (its bindings are not in a virtual environment).
 
-    /usr/bin/python3 gst_server.py PORT FPS USER PASSWORD NAME=FILE[:FRAMES[:SOUND[:LOSS]]] ...
+    /usr/bin/python3 gst_server.py PORT FPS USER PASSWORD NAME=FILE[:FRAMES[:SOUND[:LOSS[:SHARED]]]] ...
 
 Files are Annex B with access unit delimiters (`.h264`, `.hevc`) or pictures in a row (`.mjpeg`), and are repeated for
 ever without encoding.  With FRAMES each client gets so many of them, and sound that goes on; 0: all.  SOUND is `pcma`,
-`aac` or `opus`.  LOSS is the part of packets that are not sent.  Port 0 takes a free one.  One
+`aac` or `opus`.  LOSS is the part of packets that are not sent.  Every client gets the file from its first frame on;
+with SHARED all get one stream, as it is when they come, while anybody watches.  Port 0 takes a free one.  One
 line `ready PORT` is written to standard output.  User and password may be empty: no one is asked.  The process ends
 when its standard input does, so that it never outlives the test that started it.
 """
@@ -60,16 +61,19 @@ def launch(path: str, sound: str, loss: str) -> str:
 class LoopFactory(GstRtspServer.RTSPMediaFactory):
     """Serves one file again and again, on one time line; nothing but sound without one, or after `frames`."""
 
-    def __init__(self, path: str, fps: float, frames: int, sound: str, loss: str) -> None:
+    def __init__(self, path: str, fps: float, frames: int, sound: str, loss: str, shared: str) -> None:
         super().__init__()
         self.units = access_units(path) if path else []
         self.step_ns = int(Gst.SECOND / fps)
         self.frames = frames
-        self.set_shared(not frames)
+        self.set_shared(bool(shared))
         self.set_launch(launch(path, sound or ("pcma" if frames or not path else ""), loss))
 
     def do_configure(self, media) -> None:
         """Feed the pipeline's source when it asks."""
+        if self.is_shared():
+            # This is what passes it on to the media.
+            GstRtspServer.RTSPMediaFactory.do_configure(self, media)
         source = media.get_element().get_by_name("src")
         if source is None:
             return
@@ -111,8 +115,8 @@ def main(port: str, fps: str, user: str, password: str, *paths: str) -> None:
     server.set_service(port)
     for item in paths:
         name, _, source = item.partition("=")
-        path, frames, sound, loss = (source.split(":") + [""] * 3)[:4]
-        factory = LoopFactory(path, float(fps), int(frames or 0), sound, loss)
+        path, frames, sound, loss, shared = (source.split(":") + [""] * 4)[:5]
+        factory = LoopFactory(path, float(fps), int(frames or 0), sound, loss, shared)
         if user:
             protect(server, factory, user, password)
         server.get_mount_points().add_factory("/" + name, factory)

@@ -50,11 +50,12 @@ class RtspServer:
         frames: int = 0,
         sound: str = "",
         loss: float = 0.0,
+        shared: bool = False,
     ) -> None:
         self._user, self._password = user or "", password or ""
         self._folder = tempfile.TemporaryDirectory(prefix="rtsp-")
         self._fps = fps
-        self._extra = f"{frames}:{sound}:{loss or ''}"
+        self._extra = f"{frames}:{sound}:{loss or ''}:{'shared' if shared else ''}"
         self._items: list[str] = []
         for name, path in paths.items():
             self._items.append(f"{name}={self._prepared(name, path)}")
