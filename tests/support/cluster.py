@@ -173,7 +173,7 @@ class Cluster:
                 broker.start()
                 bus = f"[bus]\nurl = {json.dumps(broker.url)}\n"
             video = markers.marker_video(self.folder / "markers.mp4")
-            self.rtsp = stack.enter_context(RtspServer(dict.fromkeys(self.cameras, video), markers.FPS))
+            self.rtsp = stack.enter_context(RtspServer(dict.fromkeys(self.cameras, video), markers.FPS, shared=True))
             self._start_registries(stack)
             self._start_agents(stack, bus)
             # An agent that is told to stop would hand its cameras over to one that stops next.
