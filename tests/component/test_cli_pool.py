@@ -56,7 +56,7 @@ def test_list_names_each_disk_with_its_state(tmp_path: Path) -> None:
     assert run("retire", "-c", str(config), str(tmp_path / "old")).exit_code == 0
     notes = DiskNotes(tmp_path / "state")
     notes.set_aside(tmp_path / "aside", "refused: Input/output error", (tmp_path / "state").stat().st_mtime_ns)
-    notes.write_measured({tmp_path / "well": 0.0123})
+    notes.write_measured({tmp_path / "well": 0.0123}, {})
     expected = {"well": "ok", "away": "missing", "aside": "aside", "full": "full", "old": "retired"}
     assert states(config) == expected
     shown = run("list", "-c", str(config))
