@@ -7,8 +7,8 @@ How a message survives its consumer: a taken entry stays in the group's list of 
 tells Redis twice a second that what is in hand is still worked on; after kill -9 (or SIGSTOP) nobody does, and
 TAKEOVER_S later any other consumer takes it over.  So a slow worker keeps its message for as long as it lives.
 
-Durability is that of Redis: with `appendfsync everysec` a power cut costs up to a second of confirmed messages.  kill -9
-of Redis costs none while its disk keeps up; while a sync is slow, Redis holds its writes back for up to two seconds.
+Durability is that of Redis: with `appendfsync everysec` a power cut costs up to a second of confirmed messages.
+kill -9 of Redis costs none while its disk keeps up; while a sync is slow, it holds writes back for up to two seconds.
 """
 
 from __future__ import annotations
