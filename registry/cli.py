@@ -5,11 +5,10 @@ Subcommands are named by dotted path and imported when called: `token create` mu
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import click
 
 from nodeagent import __version__
+from nodeagent.infra.commands import Commands
 from registry.commands.operator import OPERATOR
 
 #: Command: where it is, and its line in the help.
@@ -24,27 +23,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-class _Commands(click.Group):
-    """A group that imports a command when it is called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, name = COMMANDS[cmd_name][0].partition(":")
-        command = getattr(import_module(module), name)
-        if not isinstance(command, click.Command):
-            raise TypeError(f"{module}:{name} is no command")
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands, table=COMMANDS, user="the registry's user", context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="registry")
 def main() -> None:
     """Know nodes and cameras, and decide which node serves which camera.

@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 import socket
-import ssl
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,11 +26,13 @@ from nodeagent.infra.database import migrate, open_database
 from nodeagent.infra.logging import set_up_logging
 from nodeagent.infra.sd_notify import Notifier
 from nodeagent.infra.stop import Stop
+from nodeagent.infra.web.certificates import KeyPair, pair_fault
+from nodeagent.infra.web.server import Server, listen
 from registry.brake import Limits
 from registry.core.assembly import Assembled, assemble
 from registry.http.app import make_app
 from registry.http.parts import make_parts
-from registry.http.server import Server, listen
+from registry.http.server import BACKLOG, make_server
 from registry.secrets import KEY_BYTES, Key, Vault, open_vault
 from registry.settings import ServiceSettings
 from registry.store.cameras import Cameras
@@ -83,14 +84,14 @@ def run(settings: ServiceSettings, environment: Mapping[str, str]) -> int:
     signal.signal(signal.SIGTERM, ask_to_stop)
     signal.signal(signal.SIGINT, ask_to_stop)
     try:
-        _check_certificate(settings)
+        tls = _key_pair(settings)
         # Taken first, so that a port that is in use is told of before anything is changed.
         with _listen(settings) as listening:
             engine = open_database(settings.database_url)
             vault = _prepare(settings, engine, stop, notifier, clock)
             if vault is None:
                 return 0
-            running = _start(settings, engine, vault, clock, listening)
+            running = _start(settings, engine, vault, clock, listening, tls)
             try:
                 return _watch(running, stop, notifier, clock)
             finally:
@@ -115,27 +116,19 @@ def _lock(state_dir: Path) -> int:
     return lock
 
 
-def _check_certificate(settings: ServiceSettings) -> None:
-    """Before anything runs: the web server itself would find it in its thread."""
+def _key_pair(settings: ServiceSettings) -> KeyPair | None:
+    """What it speaks HTTPS with, found good before anything runs; None: it speaks HTTP."""
     tls = settings.tls
-    if tls is None:
-        return
-    try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(tls.certificate, tls.key, password=_none)
-    except OSError as exc:
-        why = f"cannot be used with {tls.key}: {exc.strerror or type(exc).__name__}"
-        raise ConfigError([Fault("tls.certificate", why, str(tls.certificate))]) from None
-
-
-def _none() -> str:
-    # Without one OpenSSL would ask at the terminal for the password of a key that has one.
-    return ""
+    pair = KeyPair(tls.certificate, tls.key) if tls is not None else None
+    if pair is not None and (fault := pair_fault("tls.certificate", pair)):
+        raise ConfigError([fault])
+    return pair
 
 
 def _listen(settings: ServiceSettings) -> socket.socket:
     host, port = settings.registry.host, settings.registry.port
     try:
-        return listen(host, port)
+        return listen(host, port, BACKLOG)
     except OSError as exc:
         raise ConfigError([Fault("registry.port", f"cannot listen on {host}, port {port}: {exc.strerror}")]) from None
 
@@ -164,7 +157,9 @@ def _holds_credentials(engine: Engine) -> bool:
     return Cameras(engine, Vault((Key("0" * 8, bytes(KEY_BYTES)),))).holds_credentials()
 
 
-def _start(settings: ServiceSettings, engine: Engine, vault: Vault, clock: Clock, listening: socket.socket) -> Running:
+def _start(
+    settings: ServiceSettings, engine: Engine, vault: Vault, clock: Clock, listening: socket.socket, tls: KeyPair | None
+) -> Running:
     core = assemble(
         registry_id=settings.registry.registry_id,
         engine=engine,
@@ -177,9 +172,7 @@ def _start(settings: ServiceSettings, engine: Engine, vault: Vault, clock: Clock
         evens=settings.placement.rebalance_percent_per_min / 100 if settings.placement.rebalance else 0.0,
     )
     parts = make_parts(core.desk, engine, vault, clock)
-    tls = settings.tls
-    certificate, key = (tls.certificate, tls.key) if tls is not None else (None, None)
-    server = Server(make_app(parts), parts.doorkeeper, clock, certificate, key)
+    server = make_server(make_app(parts), parts.doorkeeper, clock, tls)
     loop = threading.Thread(target=core.loop.run, name="loop", daemon=True)
     clerk = threading.Thread(target=core.clerk.run, name="clerk", daemon=True)
     clerk.start()

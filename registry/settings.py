@@ -10,21 +10,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-import tomli
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from nodeagent.contract.errors import ConfigError, Fault
+from nodeagent.contract.errors import Fault
 from nodeagent.contract.ids import FrozenStrict, NodeId, Number, Switch, Whole
 from nodeagent.contract.ownership import LEASE_S, REPORT_S
-from nodeagent.infra.settings.faults import faults_of
+from nodeagent.infra.settings.document import make_absolute, parse_toml, read_text, validated
 from nodeagent.infra.settings.sections import DatabaseSettings, LogSettings, NodeSettings, RedisSettings
 
 #: Where the packages' service looks for its configuration.
 DEFAULT_PATH: Final = Path("/etc/nodeagent/registry.toml")
 #: Environment variable that names another file.
 PATH_VARIABLE: Final = "REGISTRY_CONFIG"
-#: Sections and fields that hold a path.
-PATH_FIELDS: Final = (("registry", "state_dir"), ("secrets", "key_file"), ("tls", "certificate"), ("tls", "key"))
+#: Fields that hold a path, as `make_absolute` wants them.
+PATH_FIELDS: Final = frozenset({"registry.state_dir", "secrets.key_file", "tls.certificate", "tls.key"})
 
 
 def _host_id() -> str:
@@ -143,40 +142,16 @@ def load_registry_settings(path: Path) -> ServiceSettings:
     Raises:
         ConfigError: it cannot be read, is no TOML, or has faults; lists them all.
     """
-    try:
-        # A byte order mark is what some editors put before the text.
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as exc:
-        raise ConfigError([Fault(str(path), f"cannot be read: {exc.strerror}")]) from None
-    except UnicodeDecodeError as exc:
-        raise ConfigError([Fault(str(path), f"expected UTF-8 text, byte {exc.start} is none")]) from None
-    return parse_registry_settings(text, path)
+    return parse_registry_settings(read_text(path), path)
 
 
 def parse_registry_settings(text: str, path: Path) -> ServiceSettings:
     """As `load_registry_settings`, from text; relative paths in it are relative to the folder of `path`."""
-    try:
-        doc = tomli.loads(text)
-    except tomli.TOMLDecodeError as exc:
-        raise ConfigError([Fault(str(path), f"not TOML: {exc}")]) from None
+    doc = parse_toml(text, path)
     # A fault of the host's name, which is the default, belongs to `registry.registry_id` too.
     doc.setdefault("registry", {})
-    _absolute(doc, path.resolve().parent)
-    faults = list(_cross_faults(doc))
-    try:
-        settings = ServiceSettings.model_validate(doc)
-    except ValidationError as exc:
-        raise ConfigError(faults_of(exc.errors(include_url=False), ServiceSettings) + faults) from None
-    if faults:
-        raise ConfigError(faults)
-    return settings
-
-
-def _absolute(doc: dict[str, Any], base: Path) -> None:
-    for section, key in PATH_FIELDS:
-        table = doc.get(section)
-        if isinstance(table, dict) and isinstance(table.get(key), str):
-            table[key] = str(base / Path(table[key]).expanduser())
+    make_absolute(doc, path.resolve().parent, PATH_FIELDS)
+    return validated(ServiceSettings, doc, list(_cross_faults(doc)))
 
 
 def _cross_faults(doc: dict[str, Any]) -> Iterator[Fault]:

@@ -10,10 +10,11 @@ import click
 from pydantic import BaseModel, SecretStr
 
 from nodeagent.cli.config_files import missing_files, unmarked_disks
-from nodeagent.cli.config_option import DEFAULT_PATH, PATH_VARIABLE, config_option, print_faults, read_or_exit
+from nodeagent.cli.config_option import DEFAULT_PATH, PATH_VARIABLE, config_option, read_or_exit
 from nodeagent.cli.toml_text import toml_text
 from nodeagent.contract.camera import redact_url
 from nodeagent.contract.errors import ConfigError, Fault
+from nodeagent.infra.commands import print_faults
 from nodeagent.infra.exits import ExitCode
 from nodeagent.infra.settings.sections import Settings
 from nodeagent.supervisor.daemon import check_machine

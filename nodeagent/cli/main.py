@@ -6,13 +6,10 @@ parent process must not carry what only its children use.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
-
 import click
 
 from nodeagent import __version__
-from nodeagent.infra.exits import ExitCode
+from nodeagent.infra.commands import Commands
 
 #: Command: where it is, and its line in the help.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -27,35 +24,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-class _Commands(click.Group):
-    """A group that imports a command when it is called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, name = COMMANDS[cmd_name][0].partition(":")
-        command = getattr(import_module(module), name)
-        if not isinstance(command, click.Command):
-            raise TypeError(f"{module}:{name} is no command")
-        return command
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except PermissionError as exc:
-            # An ordinary user looked at the agent's folders: no fault of the program.
-            click.echo(f"{exc.filename or 'nodeagent'}: {exc.strerror}; root and the agent's user may", err=True)
-            ctx.exit(ExitCode.PROBLEMS)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands, table=COMMANDS, user="the agent's user", context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="nodeagent")
 def main() -> None:
     """Turn this server's cameras into alarms that are delivered exactly once.

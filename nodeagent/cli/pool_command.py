@@ -12,11 +12,12 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from nodeagent.cli.config_option import config_option, print_faults, read_or_exit
+from nodeagent.cli.config_option import config_option, read_or_exit
 from nodeagent.cli.pool_change import add_to_file, reload_agent
 from nodeagent.cli.pool_view import DiskRow, answered, checked, disk_row
 from nodeagent.contract.errors import ConfigError, StorageUnavailable
 from nodeagent.infra.clock import SystemClock
+from nodeagent.infra.commands import print_faults
 from nodeagent.infra.disk_notes import DiskNotes
 from nodeagent.infra.disks import Marker, init_pool, read_marker, write_marker
 from nodeagent.infra.exits import ExitCode

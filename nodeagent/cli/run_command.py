@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from nodeagent.cli.config_option import config_option, print_faults, read_or_exit
+from nodeagent.cli.config_option import config_option, read_or_exit
 from nodeagent.contract.errors import ConfigError
+from nodeagent.infra.commands import print_faults
 from nodeagent.infra.exits import ExitCode
 from nodeagent.supervisor import daemon
 

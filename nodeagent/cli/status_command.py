@@ -15,7 +15,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from nodeagent import __version__
-from nodeagent.cli.config_option import config_option, print_faults
+from nodeagent.cli.config_option import config_option
 from nodeagent.cli.status_draw import draw
 from nodeagent.cli.status_reload import restart_line, with_reload
 from nodeagent.cli.status_view import status_view
@@ -23,6 +23,7 @@ from nodeagent.contract.errors import AgentError, ConfigError
 from nodeagent.contract.report import NodeReport
 from nodeagent.infra.board import Board
 from nodeagent.infra.clock import Clock, SystemClock
+from nodeagent.infra.commands import print_faults
 from nodeagent.infra.exits import ExitCode
 from nodeagent.infra.incarnation import live_board_path
 from nodeagent.infra.settings.loader import load_settings, state_dir_of

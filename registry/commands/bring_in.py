@@ -13,11 +13,11 @@ import click
 
 from nodeagent.contract.camera import REVEAL
 from nodeagent.contract.errors import ConfigError
+from nodeagent.infra.commands import print_faults
 from nodeagent.infra.exits import ExitCode
 from nodeagent.infra.registry_api import RegistryApi, RegistryRefuses
 from nodeagent.infra.registry_door import ANSWER_S, Door, door_options, refusal_lines
 from registry.commands.camera_file import FileCamera, load_cameras
-from registry.commands.config_file import print_faults
 from registry.commands.showing import json_option
 from registry.http.answers_kept import ImportDraft
 

@@ -17,8 +17,9 @@ from pydantic_core import ErrorDetails
 from nodeagent.contract.errors import ConfigError, Fault
 from nodeagent.contract.ids import CameraId
 from nodeagent.infra.settings.crosscheck import camera_faults
+from nodeagent.infra.settings.document import read_text
 from nodeagent.infra.settings.faults import faults_of
-from nodeagent.infra.settings.loader import parse_document, read_text
+from nodeagent.infra.settings.loader import parse_document
 from registry.http.answers_kept import ImportDraft
 from registry.store.camera_record import CameraDraft
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import click
 
 from nodeagent.contract.errors import ConfigError, Unavailable
+from nodeagent.infra.commands import print_faults
 from nodeagent.infra.exits import ExitCode
 from registry import service
-from registry.commands.config_file import config_option, print_faults, read_or_exit
+from registry.commands.config_file import config_option, read_or_exit
 
 
 @click.command()

@@ -14,8 +14,9 @@ from anyio import to_thread
 from fastapi import Request
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from nodeagent.infra.web.problems import Problem
 from registry.http.gate import too_large
-from registry.http.problems import Problem, faults_in, not_understood
+from registry.http.problems import faults_in, not_understood
 
 #: Largest body when a route says nothing else, bytes: a camera with hundreds of rules has a tenth of it.
 BODY_BYTES: Final = 2_000_000

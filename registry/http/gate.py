@@ -11,19 +11,19 @@ import asyncio
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from threading import Lock
-from typing import Any
 
 from anyio import CapacityLimiter, to_thread
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from nodeagent.contract.errors import AgentError
 from nodeagent.infra.clock import Clock
+from nodeagent.infra.web.problems import CHALLENGE, Problem, Seen, answer_of, stranger
 from registry.http.access import Doorkeeper, presented_in
-from registry.http.problems import SAID, Problem, answer_of, failure, problem_of
+from registry.http.problems import SAID, failure, problem_of
 from registry.tokens import Bearer, Presented
 
 log = logging.getLogger(__name__)
@@ -39,19 +39,12 @@ _ADDRESS = re.compile(r"[A-Za-z0-9/_.-]{0,200}")
 BODY_MOST_BYTES = 32_000_000
 #: Where the gate leaves the caller for the routes; None for who shows no token.
 CALLER = "registry.caller"
-#: Headers of a refusal for want of a good token.
-CHALLENGE = {"WWW-Authenticate": "Bearer"}
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Gate:
     """An ASGI application around the other."""
 
-    def __init__(self, app: App, doorkeeper: Doorkeeper, clock: Clock) -> None:
+    def __init__(self, app: ASGIApp, doorkeeper: Doorkeeper, clock: Clock) -> None:
         self._app = app
         self._doorkeeper = doorkeeper
         self._clock = clock
@@ -64,7 +57,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        seen = _Seen(send)
+        seen = Seen(send)
         try:
             await self._serve(scope, receive, seen)
         except ClientDisconnect:
@@ -77,7 +70,7 @@ class Gate:
         finally:
             self._account(scope, seen.status)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: _Seen) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, send: Seen) -> None:
         headers = Headers(scope=scope)
         try:
             scope[CALLER] = await self._caller(headers)
@@ -101,7 +94,7 @@ class Gate:
             return None
         presented = presented_in(given)
         if presented is None:
-            raise Problem(HTTPStatus.UNAUTHORIZED, "expected the header `Authorization: Bearer TOKEN`", (), CHALLENGE)
+            raise stranger()
         known = self._doorkeeper.remembered(presented)
         if known is not None:
             if self._doorkeeper.wants_look_up(known):
@@ -184,16 +177,3 @@ def _check_length(headers: Headers) -> None:
     given = headers.get("content-length", "")
     if given.isdecimal() and int(given[:20]) > BODY_MOST_BYTES:
         raise too_large(BODY_MOST_BYTES)
-
-
-class _Seen:
-    """A `send` that remembers the status."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.status = 0
-
-    async def __call__(self, message: Any) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-        await self._send(message)

@@ -13,9 +13,9 @@ from fastapi.dependencies.models import Dependant
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
+from nodeagent.infra.web.problems import MEDIA_TYPE
 from registry.http.body import JsonBody
 from registry.http.parts import Allowed, AnyCaller, least_role
-from registry.http.problems import MEDIA_TYPE
 
 _ABOUT: Final = (
     "Cameras, nodes and which node serves which camera.  Show a token: `Authorization: Bearer nreg_...`."

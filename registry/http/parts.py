@@ -14,10 +14,10 @@ from sqlalchemy import Engine
 
 from nodeagent.contract.ids import ID_PATTERN, CameraId, ModelName, NodeId, RuleId
 from nodeagent.infra.clock import Clock
+from nodeagent.infra.web.problems import Problem, stranger
 from registry.http.access import Doorkeeper
-from registry.http.gate import CALLER, CHALLENGE, Told
+from registry.http.gate import CALLER, Told
 from registry.http.ports import Core
-from registry.http.problems import Problem
 from registry.secrets import Vault
 from registry.store.algorithms import Algorithms
 from registry.store.assignments import Assignments
@@ -146,11 +146,6 @@ class AnyCaller:
         if bearer is None:
             raise stranger()
         return bearer
-
-
-def stranger() -> Problem:
-    """The answer to who shows no token."""
-    return Problem(HTTPStatus.UNAUTHORIZED, "expected the header `Authorization: Bearer TOKEN`", (), CHALLENGE)
 
 
 PartsHere = Annotated[Parts, Depends(_parts)]

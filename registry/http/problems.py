@@ -1,4 +1,4 @@
-"""Answers that say what is wrong: `application/problem+json` (RFC 9457), with the field and what was expected.
+"""What the registry says when something is wrong, with a request or with what it needs.
 
 The easy mistake: to show what was sent.  It may be a password, also as the name of a field or where a word was
 expected, so a fault names its field and what belongs there, and never what stands there.
@@ -7,26 +7,23 @@ expected, so a fault names its field and what belongs there, and never what stan
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from http import HTTPStatus
 from itertools import islice
-from typing import Any, cast
+from typing import cast
 
 from fastapi import Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
-from starlette.exceptions import HTTPException
 
 from nodeagent.contract.errors import AgentError, Fault, Fenced, Unavailable
 from nodeagent.infra.settings.faults import RULE_KINDS, faults_of
+from nodeagent.infra.web.problems import Problem, answer_of, errors_in, no_route
 from registry.http.ports import Contradicted
 from registry.store.camera_record import CameraDraft
 from registry.store.errors import Invalid, Stale, Unknown
 
-#: Content type of every error.
-MEDIA_TYPE = "application/problem+json"
 #: Where the sentence of a problem is left for the log.
 SAID = "registry.said"
 #: Most faults in one answer: a list of thousands helps nobody.
@@ -39,19 +36,6 @@ BODY = "body"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
 #: Errors that `faults_of` leaves to the check of a whole configuration, which a request does not get.
 _OWN_WORDS = frozenset({"names_differ"})
-
-
-class Problem(AgentError):
-    """An answer other than the one that was asked for."""
-
-    def __init__(
-        self, status: HTTPStatus, detail: str, faults: Iterable[Fault] = (), headers: Mapping[str, str] | None = None
-    ) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
-        self.faults = tuple(faults)
-        self.headers = dict(headers or {})
 
 
 def wrong(field: str, expected: str) -> Problem:
@@ -81,19 +65,6 @@ def _shown(error: ErrorDetails) -> ErrorDetails:
     shown = tuple(part if isinstance(part, int) or _NAME.fullmatch(part) else "?" for part in loc)
     kind = "value_error" if error["type"] in _OWN_WORDS else error["type"]
     return cast(ErrorDetails, {**error, "type": kind, "loc": shown, "input": None})
-
-
-def answer_of(problem: Problem) -> JSONResponse:
-    """The problem as an answer."""
-    body: dict[str, Any] = {
-        "type": "about:blank",
-        "title": problem.status.phrase,
-        "status": int(problem.status),
-        "detail": problem.detail,
-    }
-    if problem.faults:
-        body["faults"] = [{"field": fault.path, "message": fault.message} for fault in problem.faults]
-    return JSONResponse(body, int(problem.status), {"Cache-Control": "no-store"} | problem.headers, MEDIA_TYPE)
 
 
 def problem_of(exc: AgentError, *, conditional: bool) -> Problem:
@@ -138,17 +109,12 @@ async def on_error(request: Request, exc: Exception) -> JSONResponse:
 
 async def on_invalid(request: Request, exc: Exception) -> JSONResponse:
     """What the routes' types refuse of path, query and headers."""
-    assert isinstance(exc, RequestValidationError)  # noqa: S101  (registered for this type only)
-    # Their place is the field alone: FastAPI puts `query` or `path` before it.
-    errors = [cast(ErrorDetails, {**error, "loc": tuple(error["loc"][1:])}) for error in exc.errors()]
-    return _told(request, not_understood(faults_in(errors, CameraDraft)))
+    return _told(request, not_understood(faults_in(errors_in(exc), CameraDraft)))
 
 
 async def on_http(request: Request, exc: Exception) -> JSONResponse:
     """No such route, or no such method."""
-    assert isinstance(exc, HTTPException)  # noqa: S101  (registered for this type only)
-    status = HTTPStatus(exc.status_code)
-    return _told(request, Problem(status, f"{status.phrase.lower()}: see /docs", headers=exc.headers))
+    return _told(request, no_route(exc, "/docs"))
 
 
 def _told(request: Request, problem: Problem) -> JSONResponse:

@@ -11,13 +11,14 @@ from math import isfinite
 from typing import Final
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from starlette.types import Receive, Scope, Send
 
 from nodeagent.contract.errors import AgentError
 from nodeagent.contract.ownership import AgentReport, ReportAnswer
+from nodeagent.infra.web.problems import answer_of
 from registry.http.body import JsonBody, whole
-from registry.http.gate import Receive, Scope, Send
 from registry.http.parts import JSON, PREFIX, PRIVATE, Allowed, NodePath, Parts
-from registry.http.problems import SAID, answer_of, problem_of, wrong
+from registry.http.problems import SAID, problem_of, wrong
 from registry.tokens import Deed
 
 #: Largest report, bytes: a node of a thousand cameras has a quarter of it.

@@ -8,11 +8,12 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import StringConstraints
 
+from nodeagent.infra.web.problems import Problem
 from registry.http.answers_kept import Camera, CameraChange, CameraHistory, Cameras, ImportDraft, Imported
 from registry.http.body import JsonBody
 from registry.http.paging import ROWS, After, Below, Limit, next_part
 from registry.http.parts import PREFIX, Allowed, CameraPath, PartsHere, Reader, private
-from registry.http.problems import Problem, wrong
+from registry.http.problems import wrong
 from registry.http.versions import Seen, tagged
 from registry.store.camera_record import CameraDraft, CameraFilter, Group
 from registry.tokens import Bearer, Deed

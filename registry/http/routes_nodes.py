@@ -7,11 +7,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from nodeagent.infra.web.problems import Problem
 from registry.http.answers_live import DrainOrdered, Node, Nodes, NodeWhole, Overview, Thawed
 from registry.http.body import JsonBody
 from registry.http.paging import ROWS, After, Limit, next_part
 from registry.http.parts import PREFIX, Allowed, NodePath, PartsHere, Reader, private
-from registry.http.problems import Problem
 from registry.http.versions import SeenPerhaps, tagged
 from registry.member import NodePhase
 from registry.store.nodes import DrainOrder

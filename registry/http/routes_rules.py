@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from nodeagent.contract.camera import CameraSpec
 from nodeagent.contract.rule import Rule
+from nodeagent.infra.web.problems import Problem
 from registry.http.answers_kept import (
     Algorithm,
     AlgorithmDraft,
@@ -22,7 +23,7 @@ from registry.http.body import JsonBody
 from registry.http.paging import ROWS, After, Below, Limit, next_part
 from registry.http.parts import PREFIX, AlgorithmPath, Allowed, CameraPath, Parts, PartsHere, Reader, RulePath, private
 from registry.http.ports import Contradicted
-from registry.http.problems import Problem, wrong
+from registry.http.problems import wrong
 from registry.http.versions import Seen, SeenOrNew, tagged
 from registry.store.errors import Unknown
 from registry.store.rules import rule_history

@@ -13,7 +13,8 @@ from typing import Annotated, Final
 from fastapi import Depends, Header, Response
 
 from nodeagent.contract.errors import Fault
-from registry.http.problems import Problem, wrong
+from nodeagent.infra.web.problems import Problem
+from registry.http.problems import wrong
 
 _TAG = re.compile(r'"([1-9][0-9]{0,18})"')
 #: What is expected of a condition.

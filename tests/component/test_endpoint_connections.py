@@ -5,11 +5,14 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from nodeagent.capture.endpoint.server import PULSE_S
+from nodeagent.capture.endpoint import worker
+from nodeagent.infra.web.server import PULSE_S
 from tests.support.eventually import eventually
 from tests.support.serving import Serving, free_port, serving, settings_in
 
@@ -17,13 +20,20 @@ ASK = b"GET /api/v1/health HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[Serving]:
+def limits() -> dict[str, float]:
+    """What the endpoint's limits are instead of the usual ones."""
+    return {}
+
+
+@pytest.fixture
+def served(tmp_path: Path, limits: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Serving]:
+    monkeypatch.setattr(worker, "LIMITS", replace(worker.LIMITS, **limits))
     with serving(tmp_path, settings_in(tmp_path, free_port())) as node:
         yield node
 
 
-def test_a_connection_whose_request_does_not_come_makes_room(served: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nodeagent.capture.endpoint.server.SILENT_S", 0.2)
+@pytest.mark.parametrize("limits", [{"silent_s": 0.2}])
+def test_a_connection_whose_request_does_not_come_makes_room(served: Serving) -> None:
     assert served.settings.endpoint is not None
     for begin in (b"", b"GET /api/v1/health HTTP/1.1\r\nHost:"):
         with socket.create_connection(served.settings.endpoint.address, timeout=10) as slow:
@@ -33,10 +43,8 @@ def test_a_connection_whose_request_does_not_come_makes_room(served: Serving, mo
         assert http.get("/health").status_code == 200
 
 
-def test_of_many_silent_connections_those_that_wait_longest_make_room(
-    served: Serving, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("nodeagent.capture.endpoint.server.SILENT_MAX", 1)
+@pytest.mark.parametrize("limits", [{"silent_most": 1}])
+def test_of_many_silent_connections_those_that_wait_longest_make_room(served: Serving) -> None:
     assert served.settings.endpoint is not None
     with socket.create_connection(served.settings.endpoint.address, timeout=5) as oldest:
         time.sleep(2 * PULSE_S)
@@ -46,10 +54,8 @@ def test_of_many_silent_connections_those_that_wait_longest_make_room(
                 newest.recv(1)
 
 
-def test_a_client_that_asks_again_and_again_keeps_its_connection(
-    served: Serving, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("nodeagent.capture.endpoint.server.SILENT_S", 3 * PULSE_S)
+@pytest.mark.parametrize("limits", [{"silent_s": 3 * PULSE_S}])
+def test_a_client_that_asks_again_and_again_keeps_its_connection(served: Serving) -> None:
     assert served.settings.endpoint is not None
     with socket.create_connection(served.settings.endpoint.address, timeout=10) as busy:
         began_s = time.monotonic()

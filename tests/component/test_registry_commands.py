@@ -67,4 +67,4 @@ def test_a_service_that_cannot_begin_says_why(file: Path, tmp_path: Path) -> Non
     (tmp_path / "key").write_text("no key")
     code, said = serve(f'[tls]\ncertificate = "{tmp_path}/key"\nkey = "{tmp_path}/key"\n')
     assert code == 2
-    assert "tls.certificate" in said
+    assert "tls.certificate: the certificate and its key cannot be used" in said

@@ -23,12 +23,14 @@ from nodeagent.contract.ownership import AgentReport, Owner
 from nodeagent.contract.report import NodeReport
 from nodeagent.infra.clock import SystemClock
 from nodeagent.infra.database import migrate, open_database
+from nodeagent.infra.web.certificates import KeyPair
+from nodeagent.infra.web.server import Server, listen
 from registry.core.assembly import Assembled, assemble
 from registry.core.loop import TURN_S
 from registry.http.app import make_app
 from registry.http.parts import Parts, make_parts
 from registry.http.ports import Contradicted, Readiness
-from registry.http.server import Server, listen
+from registry.http.server import BACKLOG, make_server
 from registry.secrets import Vault
 from registry.store.errors import Unknown
 from registry.tokens import Role
@@ -170,13 +172,9 @@ def _running(made: Assembled, turns: list[int]) -> Iterator[None]:
 
 @contextmanager
 def serving_registry(
-    folder: Path,
-    certificate: Path | None = None,
-    key: Path | None = None,
-    keys: Vault | None = None,
-    **options: Any,
+    folder: Path, tls: KeyPair | None = None, keys: Vault | None = None, **options: Any
 ) -> Iterator[RegistryServing]:
-    """Serve until the block ends; with a certificate, HTTPS.  `options` are those of `assemble`."""
+    """Serve until the block ends; with a key pair, HTTPS.  `options` are those of `assemble`."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "registry.db"
     if not file.exists():
@@ -188,8 +186,8 @@ def serving_registry(
     parts = make_parts(core, engine, keys, SystemClock())
     tokens = {name: parts.tokens.make_for_person(name, role, "tests", 1) for name, role in PEOPLE.items()}
     tokens |= {node: parts.tokens.make_for_node(node, node, "tests", 1) for node in NODES}
-    server = Server(make_app(parts), parts.doorkeeper, parts.clock, certificate, key)
-    with _running(made, turns), _listening(server, certificate is not None) as origin:
+    server = make_server(make_app(parts), parts.doorkeeper, parts.clock, tls)
+    with _running(made, turns), _listening(server, tls is not None) as origin:
         yield RegistryServing(
             origin=origin,
             core=core,
@@ -205,7 +203,7 @@ def serving_registry(
 
 @contextmanager
 def _listening(server: Server, tls: bool) -> Iterator[str]:
-    listening = listen("127.0.0.1", 0)
+    listening = listen("127.0.0.1", 0, BACKLOG)
     origin = f"{'https' if tls else 'http'}://127.0.0.1:{listening.getsockname()[1]}"
     server.start(listening)
     try:

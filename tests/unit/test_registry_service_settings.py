@@ -104,7 +104,7 @@ def test_claiming_needs_a_pool_in_redis(rest: str) -> None:
 
 
 def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
-    text = "\n".join(f'{section}.{key} = "x/{key}"' for section, key in PATH_FIELDS)
+    text = "\n".join(f'{field} = "x/{field.partition(".")[2]}"' for field in PATH_FIELDS)
     settings = parse_registry_settings(text, tmp_path / "registry.toml")
     assert settings.registry.state_dir == tmp_path / "x/state_dir"
     assert settings.key_file == tmp_path / "x/key_file"

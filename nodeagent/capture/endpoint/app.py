@@ -18,6 +18,7 @@ from nodeagent.infra.settings.endpoint import EndpointSettings
 from nodeagent.infra.settings.sections import Settings
 from nodeagent.infra.storage import follow_storage
 from nodeagent.infra.wanted import WantedFile
+from nodeagent.infra.web.problems import Problem
 
 
 def make_parts(settings: Settings, endpoint: EndpointSettings, wanted: WantedFile, clock: Clock) -> Parts:
@@ -40,7 +41,7 @@ def make_app(parts: Parts, requests_per_s: float, tally: Tally) -> Gate:
     # slash too many is none: a redirect would go to whatever host the request names.
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.parts = parts
-    app.add_exception_handler(problems.Problem, problems.on_problem)
+    app.add_exception_handler(Problem, problems.on_problem)
     app.add_exception_handler(RequestValidationError, problems.on_invalid)
     app.add_exception_handler(HTTPException, problems.on_http)
     app.include_router(routes_lists.router)

@@ -1,36 +1,24 @@
-"""Whether the certificates that the configuration names can be used, before anybody needs them.
-
-Apart from the server, so that `nodeagent config check` can ask without loading one.
-"""
+"""Whether the certificates that the configuration names can be used, before anybody needs them."""
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator, Sequence
 
 from nodeagent.contract.errors import Fault
 from nodeagent.infra.settings.endpoint import EndpointSettings, PeerSettings
+from nodeagent.infra.web.certificates import KeyPair, pair_fault, trust_fault
+
+
+def key_pair(endpoint: EndpointSettings) -> KeyPair | None:
+    """What the endpoint speaks HTTPS with; None: it speaks HTTP."""
+    return KeyPair(endpoint.tls_cert, endpoint.tls_key) if endpoint.tls_cert is not None else None
 
 
 def certificate_faults(endpoint: EndpointSettings | None, peers: Sequence[PeerSettings] = ()) -> Iterator[Fault]:
     """A fault for a certificate of ours that cannot be used, and for each peer's that cannot be trusted."""
-    if endpoint is not None and endpoint.tls_cert is not None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        try:
-            # No password is asked for: there is nobody to give it.
-            context.load_cert_chain(endpoint.tls_cert, endpoint.tls_key, password="")
-        except (OSError, ValueError) as exc:
-            why = f"the certificate and its key cannot be used: {_reason(exc)}"
-            yield Fault("endpoint.tls_cert", why, repr(str(endpoint.tls_cert)))
+    pair = key_pair(endpoint) if endpoint is not None else None
+    if pair is not None and (fault := pair_fault("endpoint.tls_cert", pair)):
+        yield fault
     for i, peer in enumerate(peers):
-        if peer.ca_file is None:
-            continue
-        try:
-            ssl.create_default_context(cafile=peer.ca_file)
-        except (OSError, ValueError) as exc:
-            why = f"expected certificates to trust, PEM: {_reason(exc)}"
-            yield Fault(f"peers[{i}].ca_file", why, repr(str(peer.ca_file)))
-
-
-def _reason(exc: Exception) -> str:
-    return getattr(exc, "strerror", None) or type(exc).__name__
+        if peer.ca_file is not None and (fault := trust_fault(f"peers[{i}].ca_file", peer.ca_file)):
+            yield fault

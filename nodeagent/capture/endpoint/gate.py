@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from threading import Lock
-from typing import Any
 
 from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from nodeagent.capture.endpoint.access import Doorkeeper
 from nodeagent.capture.endpoint.buckets import Clients
-from nodeagent.capture.endpoint.problems import Problem, answer_of
 from nodeagent.infra.clock import Clock
+from nodeagent.infra.web.problems import CHALLENGE, Problem, Seen, answer_of
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +27,6 @@ PATH_MAX = 200
 #: Where the gate leaves the caller's token's name for the routes, None for who shows none; and where these leave the
 #: name of the token that a good link was made with.
 CALLER, LINK = "nodeagent.caller", "nodeagent.link"
-
-Scope = MutableMapping[str, Any]
-App = Callable[[Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 
 
 class Tally:
@@ -55,7 +51,7 @@ class Tally:
 class Gate:
     """An ASGI application around the other."""
 
-    def __init__(self, app: App, doorkeeper: Doorkeeper, per_s: float, tally: Tally, clock: Clock) -> None:
+    def __init__(self, app: ASGIApp, doorkeeper: Doorkeeper, per_s: float, tally: Tally, clock: Clock) -> None:
         self._app = app
         self._doorkeeper = doorkeeper
         self._clients = Clients(per_s, 2 * per_s)
@@ -63,14 +59,12 @@ class Gate:
         self._tally = tally
         self._clock = clock
 
-    async def __call__(
-        self, scope: Scope, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
-    ) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        seen = _Seen(send, self._clock.monotonic_s())
+        seen, began_s, note = Seen(send), self._clock.monotonic_s(), ""
         address = scope["client"][0] if scope["client"] else "?"
         given = Headers(scope=scope).get("authorization")
         caller = scope[CALLER] = self._doorkeeper.holder(given) if given else None
@@ -79,17 +73,17 @@ class Gate:
             await (answer_of(refusal) if refusal else self._app)(scope, receive, seen)
         except ConnectionAbortedError as exc:
             # The connection is closed by the server, as the answer is not complete.
-            seen.note = str(exc)
+            note = str(exc)
         except Exception:
             log.exception("request failed", extra={"event": "request_failed"})
-            seen.note = "failed"
+            note = "failed"
             self._tally.add("failed")
             if not seen.status:
-                await answer_of(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "failed: see the node's log"))(
-                    scope, receive, seen
-                )
+                problem = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "failed: see the node's log")
+                await answer_of(problem)(scope, receive, seen)
         finally:
-            self._account(scope, seen, caller or (f"link of {scope[LINK]}" if LINK in scope else address))
+            who = caller or (f"link of {scope[LINK]}" if LINK in scope else address)
+            self._account(scope, seen, who, began_s, note)
 
     def _refusal(self, address: str, caller: str | None, *, wrong: bool) -> Problem | None:
         """Why the request is not looked at."""
@@ -97,14 +91,12 @@ class Gate:
         if wrong:
             wait_s = self._wrong.take(address, now_s)
             if not wait_s:
-                return Problem(
-                    HTTPStatus.UNAUTHORIZED, "this token is not known", headers={"WWW-Authenticate": "Bearer"}
-                )
+                return Problem(HTTPStatus.UNAUTHORIZED, "this token is not known", (), CHALLENGE)
         else:
             wait_s = self._clients.take(f"token {caller}" if caller else f"address {address}", now_s)
         return too_many(wait_s, "too many requests") if wait_s else None
 
-    def _account(self, scope: Scope, seen: _Seen, who: str) -> None:
+    def _account(self, scope: Scope, seen: Seen, who: str, began_s: float, note: str) -> None:
         self._tally.add("requests")
         self._tally.add("bytes", seen.size)
         if seen.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
@@ -113,7 +105,7 @@ class Gate:
             self._tally.add("limited")
         # Percent-encoded as it came, so that nothing in it can begin a line of its own.
         path = scope.get("raw_path", b"").decode("ascii", "replace")[:PATH_MAX]
-        took_ms = round((self._clock.monotonic_s() - seen.began_s) * 1000)
+        took_ms = round((self._clock.monotonic_s() - began_s) * 1000)
         log.info(
             "%s %s by %s: %d, %d bytes, %d ms%s",
             scope["method"],
@@ -122,7 +114,7 @@ class Gate:
             seen.status,
             seen.size,
             took_ms,
-            f" ({seen.note})" if seen.note else "",
+            f" ({note})" if note else "",
             extra={"event": "request", "status": int(seen.status), "by": who},
         )
 
@@ -130,21 +122,3 @@ class Gate:
 def too_many(wait_s: float, detail: str) -> Problem:
     """Told to come back after so many seconds, whole ones."""
     return Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, headers={"Retry-After": str(max(1, round(wait_s + 0.5)))})
-
-
-class _Seen:
-    """A `send` that looks at what passes."""
-
-    def __init__(self, send: Callable[[Any], Awaitable[None]], began_s: float) -> None:
-        self._send = send
-        self.began_s = began_s
-        self.status = 0
-        self.size = 0
-        self.note = ""
-
-    async def __call__(self, message: Any) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-        elif message["type"] == "http.response.body":
-            self.size += len(message.get("body", b""))
-        await self._send(message)

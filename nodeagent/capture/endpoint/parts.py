@@ -14,13 +14,14 @@ from nodeagent.capture.endpoint.access import Doorkeeper, Scope, Ticket
 from nodeagent.capture.endpoint.gate import CALLER, LINK
 from nodeagent.capture.endpoint.growing import Growing
 from nodeagent.capture.endpoint.moments import parse_moment
-from nodeagent.capture.endpoint.problems import Problem, bad_request
+from nodeagent.capture.endpoint.problems import bad_request
 from nodeagent.capture.endpoint.recordings import Recordings
 from nodeagent.capture.endpoint.transfer import Transfers
 from nodeagent.contract.clip import StreamName
 from nodeagent.contract.ids import NS_PER_S, CameraId, Epoch, ModelName, UtcNs
 from nodeagent.infra.clock import Clock
 from nodeagent.infra.spans import Span
+from nodeagent.infra.web.problems import Problem, stranger
 
 #: Longest time range of a request, ns: a year.
 LONGEST_NS = 366 * 24 * 3600 * NS_PER_S
@@ -62,13 +63,8 @@ async def _caller(request: Request) -> str:
     """
     caller: str | None = request.scope[CALLER]
     if caller is None:
-        raise _stranger()
+        raise stranger()
     return caller
-
-
-def _stranger() -> Problem:
-    headers = {"WWW-Authenticate": "Bearer"}
-    return Problem(HTTPStatus.UNAUTHORIZED, "expected the header `Authorization: Bearer TOKEN`", headers=headers)
 
 
 PartsHere = Annotated[Parts, Depends(_parts)]
@@ -125,7 +121,7 @@ def admit(request: Request, parts: Parts, ticket: Ticket | None, scope: Scope | 
     if request.scope[CALLER] is not None:
         return
     if ticket is None or scope is None:
-        raise _stranger()
+        raise stranger()
     why = parts.doorkeeper.admits(ticket, scope, parts.clock.wall_ns())
     if why:
         raise Problem(HTTPStatus.FORBIDDEN, why)

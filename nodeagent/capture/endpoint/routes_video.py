@@ -31,13 +31,14 @@ from nodeagent.capture.endpoint.parts import (
     admit,
     camera_here,
 )
-from nodeagent.capture.endpoint.problems import Problem, bad_request
+from nodeagent.capture.endpoint.problems import bad_request
 from nodeagent.capture.endpoint.recordings import OpenClip
 from nodeagent.capture.endpoint.routes_lists import LINK_LEAST_S, LINK_MOST_S, LINK_S, PREFIX
 from nodeagent.capture.endpoint.transfer import PacedResponse, Stamps, Transfers
 from nodeagent.contract.clip import ClipId, StreamName
 from nodeagent.contract.errors import BadMedia
 from nodeagent.contract.ids import NS_PER_S
+from nodeagent.infra.web.problems import Problem
 
 #: Longest time range of one playlist, ns: a day of clips is a list of some megabytes.
 PLAYLIST_MOST_NS = 24 * 3600 * NS_PER_S

@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from dataclasses import replace
+from typing import Final
 
 from nodeagent.capture.endpoint.app import make_app, make_parts
-from nodeagent.capture.endpoint.certificate import certificate_faults
+from nodeagent.capture.endpoint.certificate import certificate_faults, key_pair
 from nodeagent.capture.endpoint.gate import Tally
 from nodeagent.capture.endpoint.parts import Parts
-from nodeagent.capture.endpoint.server import Server
+from nodeagent.capture.endpoint.transfer import SEND_PATIENCE_S
 from nodeagent.contract.errors import ConfigError
 from nodeagent.contract.states import State
 from nodeagent.infra.settings.endpoint import EndpointSettings
 from nodeagent.infra.wanted import WantedFile
+from nodeagent.infra.web.server import Limits, Server, listen
 from nodeagent.infra.worker import EXIT_FAILED, EXIT_OK, WorkerContext
 
 log = logging.getLogger(__name__)
@@ -31,6 +34,12 @@ DRAIN_SHARE = 0.25
 NICENESS = 10
 #: Connections that wait to be taken.
 BACKLOG = 128
+#: Connections at a time.
+CONNECTIONS_MAX: Final = 512
+#: What it puts up with, but for the time to drain, which is the node's.
+LIMITS = Limits(
+    connections=CONNECTIONS_MAX, silent_s=10.0, silent_most=CONNECTIONS_MAX // 2, take_s=SEND_PATIENCE_S, drain_s=1
+)
 
 
 def main(ctx: WorkerContext, _arg: str) -> int:
@@ -52,8 +61,8 @@ def main(ctx: WorkerContext, _arg: str) -> int:
         return EXIT_OK
     tally = Tally()
     parts = make_parts(ctx.settings, endpoint, WantedFile(ctx.wanted_path), ctx.clock)
-    drain_s = max(1, round(ctx.settings.node.stop_timeout_s * DRAIN_SHARE))
-    server = Server(make_app(parts, endpoint.requests_per_s, tally), endpoint, drain_s, ctx.clock)
+    limits = replace(LIMITS, drain_s=max(1, round(ctx.settings.node.stop_timeout_s * DRAIN_SHARE)))
+    server = Server(make_app(parts, endpoint.requests_per_s, tally), limits, ctx.clock, key_pair(endpoint))
     server.start(listening)
     ctx.cell.state(State.RUNNING)
     log.info("serving clips on %s", endpoint.listen, extra={"event": "endpoint_up"})
@@ -85,7 +94,7 @@ def _listen(ctx: WorkerContext, endpoint: EndpointSettings) -> socket.socket | N
     wait_s = LISTEN_FIRST_S
     while not ctx.stop.requested:
         try:
-            return _socket(*endpoint.address)
+            return listen(*endpoint.address, BACKLOG)
         except OSError as exc:
             # What `socket` adds to the kernel's words says nothing more; errors of names have numbers below 0.
             reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else exc.strerror
@@ -98,17 +107,3 @@ def _listen(ctx: WorkerContext, endpoint: EndpointSettings) -> socket.socket | N
             ctx.cell.beat()
         wait_s = min(2 * wait_s, LISTEN_MOST_S)
     return None
-
-
-def _socket(host: str, port: int) -> socket.socket:
-    """A socket that listens.
-
-    Raises:
-        OSError: the port is taken, or the address is none of this machine.
-    """
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    listening = socket.create_server(address[:2], family=family, backlog=BACKLOG)
-    # Connections inherit it; asyncio sets it only where it made the socket itself.  Else the second half of an answer
-    # waits for the client to confirm the first, which takes 40 ms.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listening

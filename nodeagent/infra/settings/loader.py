@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import tomli
-from pydantic import ValidationError
 
-from nodeagent.contract.errors import ConfigError, Fault
 from nodeagent.contract.url import meant_as_source
 from nodeagent.infra.settings.crosscheck import cross_faults
-from nodeagent.infra.settings.faults import faults_of
+from nodeagent.infra.settings.document import make_absolute, parse_toml, read_text, validated
 from nodeagent.infra.settings.sections import NodeSettings, Settings
 
-#: Dotted patterns of the fields that hold a path, with `[]` for a list's index.
+#: Fields that hold a path, as `make_absolute` wants them.
 PATH_FIELDS: Final = frozenset(
     {
         "node.state_dir",
@@ -39,31 +37,13 @@ def load_settings(path: Path) -> Settings:
     return parse_settings(read_text(path), path)
 
 
-def read_text(path: Path) -> str:
-    """The text of a file.
-
-    Raises:
-        ConfigError: it cannot be read, or is none.
-    """
-    try:
-        # A byte order mark is what some editors put before the text.
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as exc:
-        raise ConfigError([Fault(str(path), f"cannot be read: {exc.strerror}")]) from None
-    except UnicodeDecodeError as exc:
-        raise ConfigError([Fault(str(path), f"expected UTF-8 text, byte {exc.start} is none")]) from None
-
-
 def parse_document(text: str, path: Path) -> dict[str, Any]:
     """The document of a TOML text, not checked; videos that it names are relative to the folder of `path`.
 
     Raises:
         ConfigError: it is no TOML.
     """
-    try:
-        doc = tomli.loads(text)
-    except tomli.TOMLDecodeError as exc:
-        raise ConfigError([Fault(str(path), f"not TOML: {exc}")]) from None
+    doc = parse_toml(text, path)
     _absolute_videos(doc, path.resolve().parent)
     return doc
 
@@ -73,15 +53,8 @@ def parse_settings(text: str, path: Path) -> Settings:
     doc = parse_document(text, path)
     # A fault of the host's name, which is the default, belongs to `node.node_id` too.
     doc.setdefault("node", {})
-    _absolute(doc, path.resolve().parent)
-    faults = cross_faults(doc)
-    try:
-        settings = Settings.model_validate(doc)
-    except ValidationError as exc:
-        raise ConfigError(faults_of(exc.errors(include_url=False), Settings) + faults) from None
-    if faults:
-        raise ConfigError(faults)
-    return settings
+    make_absolute(doc, path.resolve().parent, PATH_FIELDS)
+    return validated(Settings, doc, cross_faults(doc))
 
 
 def state_dir_of(path: Path) -> Path | None:
@@ -102,22 +75,8 @@ def state_dir_of(path: Path) -> Path | None:
     )
 
 
-def _absolute(node: Any, base: Path, where: str = "") -> None:
-    """Make the file's relative paths absolute, in place; what is no text is left for validation to name."""
-    if isinstance(node, list):
-        for item in node:
-            _absolute(item, base, f"{where}[]")
-    if not isinstance(node, dict):
-        return
-    for key, value in node.items():
-        dotted = f"{where}.{key}" if where else key
-        if dotted in PATH_FIELDS and isinstance(value, str):
-            node[key] = str(base / Path(value).expanduser())
-        _absolute(value, base, dotted)
-
-
 def _absolute_videos(doc: dict[str, Any], base: Path) -> None:
-    """The same for streams that are files: what carries no scheme."""
+    """Make the paths of streams that are files absolute, in place: what carries no scheme."""
     cameras = doc.get("cameras")
     for camera in cameras if isinstance(cameras, list) else []:
         for key in ("record", "analyse"):

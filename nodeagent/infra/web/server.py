@@ -1,30 +1,62 @@
-"""The web server, in a thread of its own, so that the worker's loop beats and drains as any other worker's does."""
+"""A web server in a thread of its own, so that its process beats and drains whatever clients do.
+
+Who is connected and asks nothing, or takes no answer, makes room for others: uvicorn itself waits for ever.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import socket
 import threading
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 import uvicorn
+from starlette.types import ASGIApp
 
-from nodeagent.capture.endpoint.gate import Gate
-from nodeagent.capture.endpoint.transfer import SEND_PATIENCE_S
 from nodeagent.infra.clock import Clock
-from nodeagent.infra.settings.endpoint import EndpointSettings
+from nodeagent.infra.web.certificates import KeyPair
 
 log = logging.getLogger(__name__)
 
 #: Seconds between two signs of life of the event loop.
-PULSE_S = 0.5
-#: Connections at a time; further ones are told that the server is busy.
-CONNECTIONS_MAX = 512
-#: Seconds that a connection has for its next request; after that it makes room for others.
-SILENT_S = 10.0
-#: Connections at a time that may wait for their next request; of more, those that wait longest make room at once.
-SILENT_MAX = CONNECTIONS_MAX // 2
+PULSE_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much a server puts up with.
+
+    Attributes:
+        connections: at a time; further ones are told that the server is busy.
+        silent_s: seconds that a connection has for its next request.
+        silent_most: connections that may wait for their next request; of more, those that wait longest make room.
+        take_s: seconds that a client has to take what is sent.
+        drain_s: seconds that running requests have after `stop`.
+    """
+
+    connections: int
+    silent_s: float
+    silent_most: int
+    take_s: float
+    drain_s: int
+
+
+def listen(host: str, port: int, backlog: int) -> socket.socket:
+    """A socket that listens; `backlog` connections may wait to be taken.
+
+    Raises:
+        OSError: the port is taken, or the address is none of this machine.
+    """
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    listening = socket.create_server(address[:2], family=family, backlog=backlog)
+    # Connections inherit it; asyncio sets it only where it made the socket itself.  Else the second half of an answer
+    # waits for the client to confirm the first, which takes 40 ms.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 class Server:
@@ -35,9 +67,19 @@ class Server:
         failed: it ended by an error.
     """
 
-    def __init__(self, app: Gate, settings: EndpointSettings, drain_s: int, clock: Clock) -> None:
-        """`drain_s`: seconds that running requests have after `stop`."""
-        # What it would log is logged by the gate, without anything that may be a secret.
+    def __init__(
+        self,
+        app: ASGIApp,
+        limits: Limits,
+        clock: Clock,
+        tls: KeyPair | None = None,
+        behind: Sequence[Callable[[], Awaitable[None]]] = (),
+    ) -> None:
+        """With a key pair, which `pair_fault` found good, HTTPS is spoken, and nothing else.
+
+        `behind`: runs in the server's event loop as long as it serves.
+        """
+        # What it would log is logged by the application, without anything that may be a secret.
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
         self._server = uvicorn.Server(
             uvicorn.Config(
@@ -51,15 +93,18 @@ class Server:
                 http="h11",
                 proxy_headers=False,
                 server_header=False,
-                limit_concurrency=CONNECTIONS_MAX,
-                timeout_graceful_shutdown=drain_s,
-                ssl_certfile=settings.tls_cert,
-                ssl_keyfile=settings.tls_key,
+                limit_concurrency=limits.connections,
+                timeout_keep_alive=math.ceil(limits.silent_s),
+                timeout_graceful_shutdown=limits.drain_s,
+                ssl_certfile=tls.certificate if tls else None,
+                ssl_keyfile=tls.key if tls else None,
             )
         )
+        self._limits = limits
         self._clock = clock
+        self._behind = (self._pulse, *behind)
         self._thread: threading.Thread | None = None
-        #: Connections without a request in work, and since when, monotonic seconds.
+        #: Connections without a request in work: their last request, and since when, monotonic seconds.
         self._silent: dict[Any, tuple[object, float]] = {}
         #: Connections with bytes that the client does not take: how many were left at the least, and since when.
         self._stuck: dict[Any, tuple[int, float]] = {}
@@ -68,7 +113,7 @@ class Server:
 
     def start(self, listening: socket.socket) -> None:
         """Serve from now on; the socket is the server's."""
-        # A daemon: a request that hangs in a dead disk must not keep the process.
+        # A daemon: a request that hangs in a dead disk or a database must not keep the process.
         self._thread = threading.Thread(target=self._run, args=(listening,), name="server", daemon=True)
         self._thread.start()
 
@@ -90,16 +135,17 @@ class Server:
         try:
             asyncio.run(self._serve(listening))
         except Exception:
-            # The worker ends and is started again.
-            log.exception("clip endpoint failed", extra={"event": "endpoint_failed"})
+            # The process ends and is started again.
+            log.exception("the web server failed", extra={"event": "server_failed"})
             self.failed = True
 
     async def _serve(self, listening: socket.socket) -> None:
-        pulse = asyncio.ensure_future(self._pulse())
+        behind = [asyncio.ensure_future(each()) for each in self._behind]
         try:
             await self._server.serve([listening])
         finally:
-            pulse.cancel()
+            for task in behind:
+                task.cancel()
 
     async def _pulse(self) -> None:
         while True:
@@ -109,7 +155,7 @@ class Server:
             await asyncio.sleep(PULSE_S)
 
     def _let_go_of_silent(self, now_s: float) -> None:
-        """Close connections whose request does not come: uvicorn itself waits for ever, and has room for so many."""
+        """Close connections whose next request does not come, or not to its end."""
         last = {each: getattr(each, "cycle", None) for each in self._server.server_state.connections}
         silent = {each: cycle for each, cycle in last.items() if cycle is None or cycle.response_complete}
         # A busy client is between two requests whenever one looks: the last one tells whether there was another since.
@@ -118,7 +164,7 @@ class Server:
         longest_first = sorted(self._silent, key=lambda each: self._silent[each][1])
         for number, each in enumerate(longest_first):
             since_s = self._silent[each][1]
-            if now_s - since_s > SILENT_S or len(longest_first) - number > SILENT_MAX:
+            if now_s - since_s > self._limits.silent_s or len(longest_first) - number > self._limits.silent_most:
                 each.transport.close()
 
     def _cut_off_stuck(self, now_s: float) -> None:
@@ -127,5 +173,5 @@ class Server:
         marks = {each: self._stuck.get(each, (size, now_s)) for each, size in left.items() if size}
         self._stuck = {each: mark if left[each] >= mark[0] else (left[each], now_s) for each, mark in marks.items()}
         for each, (_, since_s) in self._stuck.items():
-            if now_s - since_s > SEND_PATIENCE_S:
+            if now_s - since_s > self._limits.take_s:
                 each.transport.abort()
