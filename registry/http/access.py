@@ -115,8 +115,13 @@ class Doorkeeper:
                 known = self._good.get(key)
                 if known is None:
                     raise
-                known.asked_s, known.asking = self._clock.monotonic_s(), False
+                known.asked_s = self._clock.monotonic_s()
                 return known.bearer
+        finally:
+            # Whatever came of it: a token that is being asked for ever would never be asked for again.
+            with self._lock:
+                if key in self._good:
+                    self._good[key].asking = False
         now_s = self._clock.monotonic_s()
         with self._lock:
             if bearer is None:

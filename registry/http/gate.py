@@ -112,8 +112,10 @@ class Gate:
         async def again() -> None:
             try:
                 await self._look_up(presented)
-            except Exception:
-                log.exception("a token cannot be looked up", extra={"event": "token_failed"})
+            except Exception as exc:
+                # The next request asks again; one line says what keeps all of them from it.
+                if self._told.first(("token_failed", type(exc))):
+                    log.exception("a token cannot be looked up", extra={"event": "token_failed"})
 
         task = asyncio.ensure_future(again())
         # Somebody has to hold it until it is done.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from nodeagent.contract.errors import Unavailable
+from nodeagent.contract.errors import DecodeError, Unavailable
 from registry.http import access
 from registry.http.access import FRESH_S, TRUST_S, Doorkeeper, presented_in
 from registry.tokens import Bearer, Presented, Role, token_of
@@ -30,6 +30,7 @@ class Store:
         self.bearers: dict[str, Bearer] = {}
         self.asked = 0
         self.away = False
+        self.broken = False
         self.noted: list[Mapping[str, int]] = []
 
     def bearer_of(self, presented: Presented) -> Bearer | None:
@@ -44,6 +45,8 @@ class Store:
     def _here(self) -> None:
         if self.away:
             raise Unavailable("database: token: away")
+        if self.broken:
+            raise DecodeError("table token: role: not one of ours")
 
 
 @pytest.fixture
@@ -134,6 +137,23 @@ def test_while_the_database_is_away_who_was_let_in_stays_in(keeper: Doorkeeper, 
     with pytest.raises(Unavailable):
         keeper.look_up(late)
     assert not keeper.is_wrong(late)
+
+
+def test_a_look_up_that_fails_in_an_odd_way_is_made_again(keeper: Doorkeeper, store: Store, clock: Clock) -> None:
+    good = token(store)
+    keeper.look_up(good)
+    clock.now_s += FRESH_S + 1
+    store.broken = True
+    for _ in range(3):
+        known = keeper.remembered(good)
+        assert known is not None
+        assert keeper.wants_look_up(known)
+        with pytest.raises(DecodeError):
+            keeper.look_up(good)
+    store.broken = False
+    store.bearers.clear()
+    assert keeper.look_up(good) is None, "revoked meanwhile: it is let in no longer"
+    assert keeper.remembered(good) is None
 
 
 def test_wrong_tokens_cost_one_question_and_push_no_good_one_out(
