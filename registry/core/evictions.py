@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from nodeagent.contract.ids import CameraId, NodeId
 from registry.core.hands import Hands
+from registry.core.site import Site
 from registry.membership import Decision, Evict, Reborn
 from registry.tasks import Orphan, StopTask
 
@@ -26,9 +27,9 @@ class _Due:
 class Evictions:
     """What one term has yet to take away."""
 
-    def __init__(self, hands: Hands, gives_back: bool) -> None:
+    def __init__(self, hands: Hands, site: Site, gives_back: bool) -> None:
         """`gives_back`: whether a node that was started anew gets its cameras back at once."""
-        self._hands, self._gives_back = hands, gives_back
+        self._hands, self._site, self._gives_back = hands, site, gives_back
         self._due: dict[CameraId, _Due] = {}
 
     def note(self, decisions: Iterable[Decision], is_open: Callable[[NodeId], bool]) -> None:
@@ -61,7 +62,9 @@ class Evictions:
             if not goes_on():
                 break
             if due.back_to is not None:
-                self._hands.give(camera_id, *due.back_to, due.reason)
+                # A grant goes over any owner.  Who was moved by hand meanwhile stays where somebody wanted it.
+                if self._site.owner(camera_id) == due.orphan.owner:
+                    self._hands.give(camera_id, *due.back_to, due.reason)
             else:
                 is_even = self._hands.take(camera_id, due.orphan.owner, due.reason) and is_even
             # Only now: what failed above is tried again.

@@ -68,7 +68,7 @@ class Leading:
         self._office, self._site = office, office.site
         self._hands = Hands(term, office.state, office.site, office.clerk, office.clock)
         asked = Asked(office.site, office.catalogue)
-        self._evictions = Evictions(self._hands, office.places)
+        self._evictions = Evictions(self._hands, office.site, office.places)
         self._placing = Placing(self._hands, office.site, asked)
         self._drains = Drains(self._hands, office.site, asked)
         self._evening = Evening(self._hands, office.site, asked, office.clock, office.evens, now_s)
