@@ -209,12 +209,12 @@ class Clerk:
             self._forget_at_s = now_s
 
     def _flush(self, queue: deque[_Item], write: Callable[[Sequence[_Item]], None]) -> None:
-        """Write the head of a queue; what could not be written stays."""
+        """Write the head of a queue; what a database that is away could not take stays."""
         with self._lock:
             part = [queue[at] for at in range(min(len(queue), WRITE_MOST))]
         if not part:
             return
-        write(part)
+        _write_each(part, write)
         with self._lock:
             # Only what was written: a full queue may have dropped its head meanwhile.
             for item in part:
@@ -250,8 +250,8 @@ class Clerk:
                 "audit: %d grants were not written down, %d had ended", len(missing), len(gone),
                 extra={"event": "assignments_audited", "missing": len(missing), "gone": len(gone)},
             )  # fmt: skip
-        self._shelves.assignments.record(missing, now_ns)
-        self._shelves.assignments.end(gone)
+        _write_each(missing, lambda grants: self._shelves.assignments.record(grants, now_ns))
+        _write_each(gone, self._shelves.assignments.end)
 
     def _fail(self, exc: AgentError) -> None:
         if not self._trouble:
@@ -263,3 +263,25 @@ class Clerk:
     def _taken(self) -> Iterable[Future[dict[CameraId, Owner]]]:
         while self._asked:
             yield self._asked.popleft()
+
+
+def _write_each(items: Sequence[_Item], write: Callable[[Sequence[_Item]], None]) -> None:
+    """Write all of them; one that cannot be written is set aside with an error, and keeps no other from it.
+
+    Raises:
+        Unavailable: the database is away; some may have been written, and doing it again is harmless.
+    """
+    try:
+        write(items)
+    except Unavailable:
+        raise
+    except Exception as exc:
+        if len(items) > 1:
+            half = len(items) // 2
+            _write_each(items[:half], write)
+            _write_each(items[half:], write)
+            return
+        why = str(exc) if isinstance(exc, AgentError) else type(exc).__name__
+        log.error(  # noqa: TRY400  (the row says more than where it was refused)
+            "cannot be written down, and is left out: %s: %r", why, items[0], extra={"event": "row_left_out"}
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -112,6 +112,28 @@ def test_grants_ends_and_nodes_are_written_behind(desk: Desk, mysql_desk: Desk) 
         fresh = Epochs(one.engine)
         fresh.load()
         assert fresh.highest("c") == 77
+
+
+def test_a_row_that_no_database_takes_is_left_out_with_one_error_and_keeps_no_other(
+    desk: Desk, mysql_desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    for one in (desk, mysql_desk):
+        caplog.clear()
+        one.live = None
+        # Half of a character is no text.
+        one.clerk.granted(replace(grant("b", 1), reason="on \ud800"))
+        for name in ("a", "c", "d"):
+            one.clerk.granted(grant(name, 1))
+        one.clerk.ended(End(camera_id="d", epoch=1, reason="on \ud800", ended_ns=1))
+        one.clerk.ended(End(camera_id="c", epoch=1, reason="gone", ended_ns=1))
+        one.turn()
+        one.turn()
+        assert not one.clerk.trouble
+        assert one.assignments.owners().keys() == {"a", "d"}
+        said = [record.getMessage() for record in caplog.records if getattr(record, "event", "") == "row_left_out"]
+        assert len(said) == 2, "one error for each"
+        assert "'b'" in said[0]
+        assert "'d'" in said[1]
 
 
 def test_an_audit_finds_what_a_kill_kept_from_being_written(desk: Desk) -> None:
