@@ -24,6 +24,7 @@ from nodeagent.contract.errors import AgentError, ConfigError, Fault, Unavailabl
 from nodeagent.infra.clock import Clock, SystemClock
 from nodeagent.infra.database import migrate, open_database
 from nodeagent.infra.logging import set_up_logging
+from nodeagent.infra.open_files import raise_limit
 from nodeagent.infra.sd_notify import Notifier
 from nodeagent.infra.stop import Stop
 from nodeagent.infra.web.certificates import KeyPair, pair_fault
@@ -75,6 +76,7 @@ def run(settings: ServiceSettings, environment: Mapping[str, str]) -> int:
         Unavailable: the state folder cannot be used.
     """
     set_up_logging(settings.log, "registry")
+    raise_limit()
     lock = _lock(settings.registry.state_dir)
     stop, notifier, clock = Stop(), Notifier(environment), SystemClock()
 

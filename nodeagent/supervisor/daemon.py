@@ -17,12 +17,12 @@ from nodeagent.infra.board import Board
 from nodeagent.infra.clock import SystemClock
 from nodeagent.infra.incarnation import AgentLock, AlreadyRunning, Incarnation, lock_state_dir, start_life
 from nodeagent.infra.logging import set_up_logging
+from nodeagent.infra.open_files import raise_limit
 from nodeagent.infra.sd_notify import Notifier
 from nodeagent.infra.settings.sections import Settings
 from nodeagent.infra.worker import EXIT_FAILED
 from nodeagent.supervisor.cameras import CameraSource, RegistryCameras, TomlCameras
 from nodeagent.supervisor.children import Children
-from nodeagent.supervisor.descriptors import raise_limit
 from nodeagent.supervisor.forkserver import Starter
 from nodeagent.supervisor.inbox import Inbox
 from nodeagent.supervisor.kinds import KINDS, KindRow

@@ -1,32 +1,18 @@
 """File descriptors of the supervisor: it holds three per child, and must not run out of them in the middle of a start.
 
 A hand-over to the fork server that breaks off half-way ends the fork server, and with it every child.  So the limit is
-raised at the start of the agent, and a start that would not fit is refused before it begins.
+raised at the start of the agent (`infra.open_files`), and a start that would not fit is refused before it begins.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-import resource
 
 from nodeagent.contract.errors import Unavailable
-
-log = logging.getLogger(__name__)
 
 #: Descriptors that must be free before a start.  The first one, which makes the fork server, holds nine of them for a
 #: moment; what a reload or a log needs beside it comes on top.
 SPARE = 12
-
-
-def raise_limit() -> None:
-    """Use all that the system allows; the usual soft limit of 1024 is enough for 335 children."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (ValueError, OSError) as exc:
-        # A container's hard limit may be above what its kernel gives (fs.nr_open).
-        log.warning("open files stay limited to %d: %s", soft, exc, extra={"event": "open_files"})
 
 
 def expect_spare() -> None:

@@ -11,9 +11,10 @@ from nodeagent.contract.errors import Unavailable
 from nodeagent.contract.report import Kind, Phase
 from nodeagent.infra.board import Board
 from nodeagent.infra.incarnation import lock_state_dir, start_life
+from nodeagent.infra.open_files import raise_limit
 from nodeagent.infra.settings.loader import load_settings
 from nodeagent.supervisor import forkserver
-from nodeagent.supervisor.descriptors import SPARE, raise_limit
+from nodeagent.supervisor.descriptors import SPARE
 from nodeagent.supervisor.forkserver import Starter
 from nodeagent.supervisor.orders import OrderMaker
 from nodeagent.supervisor.roster import Want
@@ -71,9 +72,10 @@ def test_a_limit_that_cannot_be_raised_is_said_and_no_end(
     def refuse(_which: int, _limits: tuple[int, int]) -> None:
         raise ValueError("not allowed to raise maximum limit")
 
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (256, 512))
     monkeypatch.setattr(resource, "setrlimit", refuse)
     raise_limit()
-    assert "open files stay limited to" in caplog.text
+    assert "open files stay limited to 256" in caplog.text
 
 
 def test_a_child_that_cannot_be_held_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -53,7 +54,9 @@ def token(path: Path, *arguments: str) -> str:
 @contextmanager
 def serving(path: Path, url: str) -> Iterator[subprocess.Popen[str]]:
     with path.with_suffix(".log").open("a") as log:
-        process = subprocess.Popen([*MAIN, "serve", "-c", str(path)], stderr=log, text=True, env=dict(os.environ))
+        # As a shell starts it, with few files; `exec`: its number is the registry's.
+        line = ["sh", "-c", 'ulimit -Sn 256 && exec "$@"', "sh", *MAIN, "serve", "-c", str(path)]
+        process = subprocess.Popen(line, stderr=log, text=True, env=dict(os.environ))
         try:
             eventually(lambda: _ready(url), within_s=40)
             yield process
@@ -102,6 +105,8 @@ def test_a_registry_serves_from_tokens_to_a_cameras_configuration(tmp_path: Path
     secret = tmp_path / "anna.token"
     secret.write_text(admin)
     with serving(path, url) as process:
+        soft, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+        assert soft == hard, "each agent keeps a connection open"
         thaw = command("thaw", "--url", url, "--token-file", secret)
         assert (thaw.returncode, thaw.stdout) == (0, "evictions were not held\n")
         second = command("serve", "-c", path)
