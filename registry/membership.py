@@ -11,7 +11,7 @@ The clock that silence is counted by stands still without ticks, so a registry t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from nodeagent.contract.errors import AgentError
@@ -186,6 +186,23 @@ class Members:
             raise IllegalStep(f"forget while {member.phase.value}")
         del self._members[node_id]
         self._told.pop(node_id, None)
+
+    def dismiss(self, but: Collection[NodeId], now_s: float) -> list[NodeId]:
+        """Follow a leader that knows no other nodes than these: forget those that own nothing and have been silent for
+        a lease.  Somebody forgot them there, and a term that began with them would find them dead again.
+        """
+        at_s = self._awake.at(now_s)
+        gone = [
+            member.node_id
+            for member in self._members.values()
+            if member.node_id not in but
+            and member.silent_s(at_s) > self._limits.lease_s
+            and not self.tasks.count(member.node_id)
+        ]
+        for node_id in gone:
+            del self._members[node_id]
+            self._told.pop(node_id, None)
+        return gone
 
     def thaw(self, now_s: float) -> Thawed | None:
         """End a freeze by order; none: there is none.  What is silent now is evicted in the next tick."""

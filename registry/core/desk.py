@@ -139,10 +139,15 @@ class Desk:
                     raise Contradicted(f"node {node_id} reports again") from None
                 site.shown.pop(node_id, None)
 
-        self.loop.ask(deed, ASK_S)
+        if not self.loop.leads:
+            raise NotLeader(self.loop.leader)
+        # The row first: killed after that, the order is given again, and finds the node in memory only.  The other way
+        # round the row would stay, and with an order to drain in it the node would be one of every later term.
         if row is not None:
             self.notes.forget(node_id, row.version)
         self.office.clerk.forget(node_id)
+        self.office.clerk.poke()
+        self.loop.ask(deed, ASK_S)
         log.info("node %s: forgotten by %s", node_id, by, extra={"event": "node_forgotten", "node": node_id})
 
     # Cameras.

@@ -181,6 +181,8 @@ class Site:
         with self.lock:
             before = self.herald.phases if self.herald is not None else {}
             self.herald = herald
+            for node_id in self.members.dismiss(herald.phases.keys(), herald.heard_s):
+                self.shown.pop(node_id, None)
             for node_id, phase in herald.phases.items():
                 if phase is NodePhase.DRAINING and before.get(node_id) is not phase:
                     self.drain_begins(node_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from registry.core.loop import TURN_S
 from registry.http.ports import Contradicted, NotLeader
 from registry.member import NodePhase
 from registry.store.errors import Stale, Unknown
-from registry.store.nodes import DrainOrder
+from registry.store.nodes import DrainOrder, Nodes
 from tests.support.eventually import eventually
 from tests.support.registry_store import writer
 from tests.support.registry_world import AFTER_LEADER_S, FAILOVER_S, Host, Place, Registry, place
@@ -341,6 +342,40 @@ def test_an_agent_that_is_started_anew_gets_its_cameras_back(site: Place) -> Non
     site.run(LEASE_S, until=lambda: sorted(again.holds) == had)
     assert sorted(again.holds) == had
     assert other.holds == others
+    assert site.each_once(names)
+
+
+def test_a_node_that_was_forgotten_is_none_of_the_next_leaders_either(site: Place) -> None:
+    names = settled(site, nodes=3)
+    first, gone = site.leader(), site.hosts[0]
+    second = site.registry("registry-2")
+    site.run(2)
+    first.desk.drain(gone.node_id, order(), None)
+    site.run(30, until=lambda: not gone.holds)
+    gone.alive = False
+    site.run(FAILOVER_S + 1, until=lambda: first.desk.node(gone.node_id).view.phase is NodePhase.DEAD)
+    site.run(2)
+
+    class Away(Nodes):
+        """Cannot be written just now."""
+
+        def forget(self, node_id: str, version: int) -> None:
+            raise Unavailable(f"database: forget {node_id}, {version}")
+
+    with pytest.raises(Unavailable, match="forget node-0"):
+        replace(first.desk, notes=Away(site.engine)).forget(gone.node_id, "anna", None)
+    assert first.desk.node(gone.node_id).version, "nothing was done: it can be asked for again"
+    with pytest.raises(NotLeader):
+        second.desk.forget(gone.node_id, "anna", None)
+    assert in_background(first, site, lambda: first.desk.forget(gone.node_id, "anna", None)) == [None]
+    with pytest.raises(Unknown):
+        Nodes(site.engine).get(gone.node_id)
+    site.run(LEASE_S + 2)
+    site.kill(first)
+    site.expire_lead()
+    site.run(AFTER_LEADER_S + 2)
+    assert second.leads
+    assert [one.view.node_id for one in second.desk.nodes("", 10, None)] == ["node-1", "node-2"]
     assert site.each_once(names)
 
 
