@@ -15,10 +15,14 @@ from nodeagent.contract.ownership import Owner, TaskStatus
 from nodeagent.infra.clock import Clock
 from nodeagent.infra.ownership.port import LiveState, Term
 from registry.core.clerk import Clerk
-from registry.core.site import EPOCH_MOST, Site
+from registry.core.site import Site
 from registry.store.assignments import End, Grant
 
 log = logging.getLogger(__name__)
+
+#: No epoch of ours comes near this one: they count on from the clock in ms, and a report may say little more.  A
+#: database or a Redis that holds a higher one was written into by somebody else.
+EPOCH_MOST = 2**62
 
 
 class Hands:

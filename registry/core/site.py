@@ -21,11 +21,8 @@ from registry.membership import Members, NodeView, UnknownNode
 from registry.store.epochs import Epochs
 from registry.tasks import CAPTURES
 
-#: No epoch of ours comes near this one: they count on from the clock in ms.  What a report says beyond is no epoch, and
-#: believed, it would leave no epoch for the next owner.
-EPOCH_MOST = 2**62
-#: The same of versions: a camera whose version an older database lost gets one above what reports say, and above the
-#: highest that a column holds there is none.
+#: No version of ours comes near this one, and what a report says beyond is none: a camera whose version an older
+#: database lost gets one above what reports say, and above the highest that a column holds there is none.
 VERSION_MOST = 2**62
 _CAPTURE = f"{Kind.CAPTURE.value}:"
 
@@ -46,7 +43,7 @@ class Shown:
     @classmethod
     def of(cls, report: AgentReport) -> Shown:
         """What a report shows."""
-        holds = {hold.camera_id: hold for hold in report.holds if hold.epoch < EPOCH_MOST}
+        holds = {hold.camera_id: hold for hold in report.holds}
         captures = frozenset(
             row.name.removeprefix(_CAPTURE)
             for row in report.report.rows

@@ -24,7 +24,7 @@ from pydantic import SecretStr
 from sqlalchemy import event
 
 from nodeagent.contract.errors import DecodeError, Unavailable
-from nodeagent.contract.ownership import LEASE_S, ReportAnswer
+from nodeagent.contract.ownership import LEASE_S, Holding, ReportAnswer
 from nodeagent.infra.clock import SystemClock
 from nodeagent.infra.registry_api import RegistryRefuses
 from nodeagent.infra.settings.registry import RegistrySettings
@@ -35,6 +35,7 @@ from registry.http import access, server
 from registry.http.body import BODY_BYTES
 from registry.http.gate import BODY_MOST_BYTES
 from registry.http.ports import NotLeader
+from registry.http.reports import EPOCH_AHEAD_MS
 from registry.store.camera_record import CameraPage
 from registry.tokens import Role
 from tests.support.eventually import eventually
@@ -371,6 +372,29 @@ def test_a_node_reports_in_its_own_name_only(registry: RegistryServing, agent: h
     registry.turn()
     with registry.client("admin") as admin:
         assert [one["node_id"] for one in admin.get("/nodes").json()["nodes"]] == ["n1"]
+
+
+def test_an_epoch_that_cannot_be_is_left_out_with_one_error_and_no_camera_is_lost_to_it(
+    registry: RegistryServing, admin: httpx.Client, agent: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    admin.post("/cameras", json=camera("a"))
+    owner = registry.give("a", "n1")
+    most = registry.parts.clock.wall_ns() // 1_000_000 + EPOCH_AHEAD_MS
+    for epoch in (2**63 - 1, 2**62, most + 600_000):
+        report = report_of("n1", holds=(Holding(camera_id="a", epoch=epoch, version=1),))
+        answer = agent.post("/nodes/n1/report", content=report.model_dump_json())
+        assert answer.status_code == 200, "the node lives"
+        (warning,) = answer.json()["warnings"]
+        assert f"report.holds: camera a: epoch {epoch} is left out, expected at most " in warning
+    registry.turn()
+    said = [record for record in caplog.records if getattr(record, "event", "") == "epoch_unbelievable"]
+    assert len(said) == 1
+    assert "node n1: report.holds: camera a: epoch 9223372036854775807" in said[0].getMessage()
+    # The highest that is believed leaves room for the next owner.
+    report = report_of("n1", holds=(Holding(camera_id="a", epoch=most, version=1),))
+    assert agent.post("/nodes/n1/report", content=report.model_dump_json()).json()["warnings"] == []
+    registry.turn()
+    assert registry.give("a", "n2").epoch > max(owner.epoch, most)
 
 
 def test_a_second_agent_under_one_id_is_told_so(registry: RegistryServing, agent: httpx.Client) -> None:
