@@ -19,6 +19,7 @@ from nodeagent.infra.clock import Clock
 from nodeagent.infra.ownership.port import LiveState, Term
 from registry.core.asked import Asked
 from registry.core.catalogue import Catalogue
+from registry.core.claims import Judged, Known, judge
 from registry.core.clerk import Clerk
 from registry.core.drains import Drains
 from registry.core.evening import Evening
@@ -77,6 +78,8 @@ class Leading:
         #: Cameras that were wanted when it began: each may have an owner that was not heard of yet.
         self._first = office.catalogue.wanted
         self._stored: Future[dict[CameraId, Owner]] | None = office.clerk.ask_owners()
+        #: Whose word on which camera was not taken: once a term, or one node could change its epoch for ever.
+        self._doubted: set[tuple[NodeId, CameraId]] = set()
         self._look_at_s = float("-inf")
         self._looked_at_version = -1
 
@@ -130,18 +133,22 @@ class Leading:
         """All owners that there are."""
         return self._site.owners()
 
-    def _look(self, now_s: float, stored: Iterable[tuple[CameraId, Owner]]) -> None:
+    def _look(self, now_s: float, stored: Mapping[CameraId, Owner]) -> None:
         """Read the whole live state, and mend where it differs from what should be."""
         version = self._office.catalogue.version
         statuses = self._office.state.statuses()
         wanted = self._office.catalogue.wanted
-        found = compare(statuses, self._memories(statuses, stored, now_s), wanted, self._site.epochs.highest)
+        judged = self._judged(statuses, stored, now_s)
+        self._site.epochs.learn({camera_id: epoch_of(status) for camera_id, status in judged.memories})
+        memories = self._memories(judged, statuses, stored)
+        found = compare(statuses, memories, wanted, self._site.epochs.highest)
         if found.lost:
             # What was remembered is taken out of memory only when the state has it.
             self._hands.restore(found.lost)
             statuses = self._office.state.statuses()
         self._site.read(statuses, now_s)
         self._mend(found, now_s)
+        self._outgrow(judged.doubted)
         took_s = self._office.clock.monotonic_s() - now_s
         self._look_at_s = now_s + max(LOOK_S, took_s / LOOK_PART)
         self._looked_at_version = version
@@ -150,42 +157,77 @@ class Leading:
         for camera_id in found.unwanted:
             self._hands.drop(camera_id, "no node is to serve it any more")
             self._evictions.forget(camera_id)
-        settled = now_s - self._began_s >= self._site.limits.lease_s
+        settled = self._is_settled(now_s)
         new = [camera_id for camera_id in found.unknown if settled or camera_id not in self._first]
         self._hands.offer(new, "it is new")
 
-    def _memories(
-        self,
-        statuses: Mapping[CameraId, TaskStatus],
-        stored: Iterable[tuple[CameraId, Owner]],
-        now_s: float,
-    ) -> Iterator[Memory]:
-        """What is remembered of owners, the nearest first; what the state knows already is left out."""
+    def _is_settled(self, now_s: float) -> bool:
+        """Whether every node had its time to report in this term."""
+        return now_s - self._began_s >= self._site.limits.lease_s
+
+    def _judged(
+        self, statuses: Mapping[CameraId, TaskStatus], stored: Mapping[CameraId, Owner], now_s: float
+    ) -> Judged:
+        """What nodes say that they serve, as far as it counts."""
+        settled = self._is_settled(now_s)
+        if self._stored is not None and not settled:
+            # The database, which may know better, has not said yet.
+            return Judged()
         with self._site.lock:
-            held = [
-                owned(hold.camera_id, shown.owner(hold))
+            claims = [
+                (hold.camera_id, shown.owner(hold))
                 for node_id in self._site.heard_within(self._site.limits.lease_s, now_s)
                 for shown in (self._site.shown[node_id],)
                 for hold in shown.holds.values()
-                if hold.epoch > epoch_of(statuses.get(hold.camera_id))
             ]
-            known = [(c, status) for c, status in self._site.statuses.items() if is_news(statuses.get(c), status)]
-        yield from held
-        yield from known
-        yield from (owned(camera_id, owner) for camera_id, owner in stored)
+            if not self._office.places:
+                # Nodes take cameras by themselves, and are told all credentials.
+                return Judged([owned(camera_id, claim) for camera_id, claim in claims])
+            lost = frozenset() if settled else self._first
+            return judge(claims, Known(statuses, self._site.statuses, stored, lost))
 
-    def _stored_owners(self, within_s: float) -> list[tuple[CameraId, Owner]]:
+    def _memories(
+        self, judged: Judged, statuses: Mapping[CameraId, TaskStatus], stored: Mapping[CameraId, Owner]
+    ) -> Iterator[Memory]:
+        """What is remembered of owners, the nearest first; what the state knows already is left out."""
+        with self._site.lock:
+            known = [(c, status) for c, status in self._site.statuses.items() if is_news(statuses.get(c), status)]
+        yield from judged.memories
+        yield from known
+        yield from (owned(camera_id, owner) for camera_id, owner in stored.items())
+
+    def _outgrow(self, doubted: Iterable[tuple[CameraId, Owner]]) -> None:
+        """Give cameras anew to their owners, above epochs that others claim whom nobody gave them."""
+        goes_on = self._until(self._office.clock.monotonic_s() + ACT_S)
+        for camera_id, claim in doubted:
+            owner = self._site.owner(camera_id)
+            if not goes_on():
+                # They say it again in their next reports.
+                return
+            if owner is None or (claim.node_id, camera_id) in self._doubted:
+                continue
+            self._doubted.add((claim.node_id, camera_id))
+            log.error(
+                "node %s says that it serves camera %s with epoch %d, which nobody gave it: %s keeps the camera",
+                claim.node_id, camera_id, claim.epoch, owner.node_id,
+                extra={"event": "claim_doubted", "camera": camera_id, "node": claim.node_id},
+            )  # fmt: skip
+            self._site.epochs.learn({camera_id: claim.epoch})
+            reason = f"{claim.node_id} claimed it with a later epoch"
+            self._hands.give(camera_id, owner.node_id, owner.incarnation, reason)
+
+    def _stored_owners(self, within_s: float) -> dict[CameraId, Owner]:
         """Who owned what by the database, once; empty while it does not say."""
         if self._stored is None or (within_s <= 0 and not self._stored.done()):
-            return []
+            return {}
         try:
-            found = list(self._stored.result(within_s).items())
+            found = self._stored.result(within_s)
         except TimeoutError:
-            return []
+            return {}
         except AgentError:
             # The database is away.  Asked again: it may know of owners that nobody else has told of.
             self._stored = self._office.clerk.ask_owners()
-            return []
+            return {}
         self._stored = None
         return found
 

@@ -95,6 +95,8 @@ class Site:
         self.causes: dict[CameraId, str] = {}
         #: Cameras that others took from nodes that drain, since they began.
         self.moved: dict[NodeId, int] = {}
+        #: Who had each camera before its owner, as far as this registry saw.
+        self.before: dict[CameraId, Owner] = {}
         #: Why a drain does not go on.
         self.trouble: dict[NodeId, str] = {}
         self.herald: Herald | None = None
@@ -109,7 +111,8 @@ class Site:
             answer = self.members.report(report, wall_ns, now_s)
             if isinstance(answer, Accepted) and answer.fresh:
                 shown = self.shown[report.report.node_id] = Shown.of(report)
-                self.epochs.learn({camera_id: hold.epoch for camera_id, hold in shown.holds.items()})
+                # Of what it was given last: an epoch that nobody has would end the owner's row in the database.
+                self.epochs.learn({c: hold.epoch for c, hold in shown.holds.items() if self._last_on(c, shown)})
                 # Only of what it serves: a node that told of more could fill the memory of every registry.
                 self.costs.update({c: cost for c, cost in report.costs.items() if c in shown.holds})
             return answer
@@ -129,6 +132,7 @@ class Site:
             for camera_id, status in statuses.items():
                 if status.owner is None:
                     continue
+                self._succeeds(before.get(camera_id), camera_id, status.owner)
                 if status.phase is TaskPhase.OWNED:
                     self._owned(camera_id, status.owner, now_s)
                 elif self.members.tasks.owner(camera_id) == status.owner:
@@ -138,6 +142,7 @@ class Site:
         """Take in that this registry gave a camera to a node."""
         with self.lock:
             self.epochs.learn({camera_id: owner.epoch})
+            self._succeeds(self.statuses.get(camera_id), camera_id, owner)
             self.statuses[camera_id] = TaskStatus(phase=TaskPhase.OWNED, owner=owner, since_ms=wall_ms)
             self.reasons[camera_id] = reason
             self.causes.pop(camera_id, None)
@@ -159,6 +164,7 @@ class Site:
             self.reasons.pop(camera_id, None)
             self.causes.pop(camera_id, None)
             self.costs.pop(camera_id, None)
+            self.before.pop(camera_id, None)
             self.members.removed(camera_id)
 
     def begin_term(self, drains: Collection[NodeId], now_s: float) -> None:
@@ -204,6 +210,15 @@ class Site:
         with self.lock:
             self.moved[node_id] = 0
             self.trouble.pop(node_id, None)
+
+    def _last_on(self, camera_id: CameraId, shown: Shown) -> bool:
+        status = self.statuses.get(camera_id)
+        return status is not None and status.owner is not None and status.owner.node_id == shown.report.report.node_id
+
+    def _succeeds(self, before: TaskStatus | None, camera_id: CameraId, owner: Owner) -> None:
+        last = before.owner if before is not None else None
+        if last is not None and last.node_id != owner.node_id:
+            self.before[camera_id] = last
 
     def _owned(self, camera_id: CameraId, owner: Owner, now_s: float) -> None:
         before = self.members.tasks.owner(camera_id)
@@ -255,15 +270,20 @@ class Site:
         return hold is not None and hold.epoch >= owner.epoch and camera_id in shown.captures
 
     def handed_over(self, node_id: NodeId, incarnation: str) -> dict[CameraId, Owner]:
-        """Cameras that this life of a node serves still and another one owns that does not capture them yet."""
+        """Cameras that this life of a node serves still and another one owns that does not capture them yet.
+
+        Of those that were last this node's: who is told of a camera is told its credentials, too.
+        """
         with self.lock:
             shown = self.shown.get(node_id)
             if shown is None or shown.report.incarnation != incarnation:
                 return {}
             found = {}
             for camera_id, hold in shown.holds.items():
-                owner = self.owner(camera_id)
-                if owner is not None and owner.node_id != node_id and not self.is_captured(camera_id, owner):
+                owner, last = self.owner(camera_id), self.before.get(camera_id)
+                if owner is None or owner.node_id == node_id or last is None or last.node_id != node_id:
+                    continue
+                if not self.is_captured(camera_id, owner):
                     found[camera_id] = shown.owner(hold)
             return found
 

@@ -230,6 +230,63 @@ def test_all_is_lost_but_the_agents_and_no_epoch_comes_twice(site: Place, tmp_pa
     assert all(after[camera].epoch > before[camera].epoch for camera in names if after[camera] != before[camera])
 
 
+def lie(site: Place, liar: Host, names: list[str], above: int = 0) -> None:
+    """Say that a node serves these cameras, each with its owner's epoch and so much more."""
+    owners = site.leader().desk.office.site.owners()
+    holds = tuple(Holding(camera_id=name, epoch=owners[name].epoch + above, version=1) for name in names)
+    report = liar.report()
+    site.leader().desk.report(report.model_copy(update={"holds": holds}))
+
+
+def test_a_node_that_lies_gets_no_camera_and_the_owner_keeps_it(site: Place, caplog: pytest.LogCaptureFixture) -> None:
+    names = settled(site)
+    # It reports what the test says, and nothing by itself.
+    liar = site.agent("liar", alive=False)
+    before = site.grants()
+    for _ in range(5):
+        lie(site, liar, names, above=1_000)
+        site.run(1)
+        assert not site.leader().desk.owned("liar", liar.incarnation)
+    after = site.grants()
+    assert {name: owner.node_id for name, owner in after.items()} == {n: owner.node_id for n, owner in before.items()}
+    assert all(after[name].epoch > before[name].epoch + 1_000 for name in names), "no judge refuses what they record"
+    assert not any(host.lost for host in site.hosts)
+    said = [record for record in caplog.records if getattr(record, "event", "") == "claim_doubted"]
+    assert len(said) == len(names), "once each, however often it says so"
+    # Nor does it where a new registry finds an empty Redis, and knows from the database alone.
+    assert eventually(lambda: site.written() == after)
+    site.kill(site.registries[0])
+    site.client.flushall()
+    site.registry("registry-2")
+    site.run(TURN_S)
+    for _ in range(8):
+        lie(site, liar, sorted(site.leader().desk.office.site.owners()), above=1_000)
+        site.run(1)
+        assert not site.leader().desk.owned("liar", liar.incarnation)
+    assert site.each_once(names)
+
+
+def test_a_camera_on_its_way_is_told_to_the_node_that_had_it_and_to_no_other(site: Place) -> None:
+    site.registry()
+    had, gets, liar = (site.agent(name) for name in ("node-0", "node-1", "liar"))
+    for host in (gets, liar):
+        host.alive = False
+    site.run(1)
+    (camera,) = site.add_cameras(1)
+    site.run(10, until=lambda: camera in had.holds)
+    held = Holding(camera_id=camera, epoch=had.holds[camera], version=1)
+    leader = site.leader()
+    leader.desk.report(gets.report())
+    site.run(TURN_S)
+    in_background(leader, site, lambda: leader.desk.move(camera, gets.node_id, "anna"))
+    for host in (had, liar):
+        leader.desk.report(host.report().model_copy(update={"holds": (held,)}))
+    leader.made.loop.turn()
+    assert leader.desk.owner(camera).node_id == gets.node_id
+    assert list(leader.desk.owned(had.node_id, had.incarnation)) == [camera]
+    assert not leader.desk.owned("liar", liar.incarnation)
+
+
 def test_a_registry_in_memory_starts_anew_and_no_camera_moves(memory_site: Place) -> None:
     site = memory_site
     names = settled(site)
