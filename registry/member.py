@@ -208,7 +208,7 @@ class Member:
             self._follow(self.life, life, at_s)
         elif self.phase is NodePhase.DEAD:
             self._quarantine_until_s = at_s + QUARANTINE_S
-        log = self._learn(report, wall_ns - report.sent_ns)
+        log = self._learn(report, wall_ns - report.sent_ns, at_s)
         _remember(self._seqs, report.incarnation, report.seq)
         self.heard_s = self.seen_s = at_s
         self.enter(self._word(at_s))
@@ -278,9 +278,11 @@ class Member:
             log, rival.told = "" if rival.told else detail, True
         return Conflict(self.node_id, old.incarnation, detail, log)
 
-    def _learn(self, report: AgentReport, behind_ns: int) -> tuple[str, ...]:
+    def _learn(self, report: AgentReport, behind_ns: int, at_s: float) -> tuple[str, ...]:
         """Take what it says of itself; sentences for the log."""
-        self.skew_ns = -behind_ns
+        # What a network that is healed delivers late looks like a clock that is behind: the next report will tell.
+        was_kept = behind_ns > 0 and self._seqs and at_s - self.seen_s > 2 * REPORT_S
+        self.skew_ns = self.skew_ns if was_kept else -behind_ns
         told, off_ns = self._skew_told, abs(self.skew_ns)
         # Between the two it stays as it was: a clock on the edge is told of once.
         self._skew_told = off_ns > SKEW_NS or (told and off_ns > SKEW_NS // 2)

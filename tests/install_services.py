@@ -21,6 +21,7 @@ PROGRAMS = {
     "/usr/sbin/mariadbd": ["mariadb-server"],
     "/usr/bin/chromium": ["chromium"],
     "/usr/bin/systemd-analyze": ["systemd"],
+    "/usr/bin/ip": ["iproute2"],
 }
 #: The RTSP server is a library of the system's own Python.
 RTSP_PYTHON = "/usr/bin/python3"

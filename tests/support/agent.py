@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -34,7 +34,9 @@ class Agent:
         log_path: its standard output and error.
     """
 
-    def __init__(self, folder: Path, config: str) -> None:
+    def __init__(self, folder: Path, config: str, within: Sequence[str] = ()) -> None:
+        """`within`: what is written before its command, so that it runs somewhere else (`namespaces`)."""
+        self._within = within
         self.folder = folder
         self.config_path = folder / "nodeagent.toml"
         self.log_path = folder / "agent.log"
@@ -70,7 +72,7 @@ class Agent:
         """Start it; returns at once."""
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "nodeagent", "run", "-c", str(self.config_path)],
+                [*self._within, sys.executable, "-m", "nodeagent", "run", "-c", str(self.config_path)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

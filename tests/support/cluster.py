@@ -31,7 +31,9 @@ from tests.support.agent import Agent
 from tests.support.eventually import eventually
 from tests.support.log_lines import Line, read_lines
 from tests.support.models import marker_model
+from tests.support.namespaces import Hosts
 from tests.support.rtsp import RtspServer
+from tests.support.server import LOOPBACK
 from tests.support.services import RabbitMq, RedisServer, free_port
 
 #: Seconds within which nodes and registries must be up, and cameras be where they belong, on a busy machine.
@@ -42,6 +44,8 @@ GONE_S = 10.0
 FOREVER_NS = 2**62
 #: How agents call themselves in Redis, so that a test may take rights from them alone.
 AGENTS = "agents"
+#: What agents and registries use beside each other, where these run on hosts of their own.
+SERVICES = ("redis", "rabbit", "cameras")
 #: Opens the clips of every node to the others.
 _CLIP_TOKEN = "cluster-" + "0" * 32
 _REGISTRY = (sys.executable, "-c", "from registry.cli import main; main()")
@@ -69,13 +73,13 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def _clip_sections(node: str, ports: Mapping[str, int]) -> str:
-    """How a node serves its clips, and where the others serve theirs."""
-    served = f'[endpoint]\nlisten = "127.0.0.1:{ports[node]}"\n'
+def _clip_sections(node: str, places: Mapping[str, str]) -> str:
+    """How a node serves its clips, and where the others serve theirs; `places`: address and port of each."""
+    served = f'[endpoint]\nlisten = "{places[node]}"\n'
     served += f'[[endpoint.tokens]]\nname = "peers"\ntoken = "{_CLIP_TOKEN}"\n'
     peers = [
-        f'[[peers]]\nnode_id = "{name}"\nurl = "http://127.0.0.1:{port}"\ntoken = "{_CLIP_TOKEN}"\n'
-        for name, port in ports.items()
+        f'[[peers]]\nnode_id = "{name}"\nurl = "http://{place}"\ntoken = "{_CLIP_TOKEN}"\n'
+        for name, place in places.items()
         if name != node
     ]
     return served + "".join(peers)
@@ -90,14 +94,19 @@ class RegistryServer:
         log_path: its log.
     """
 
-    def __init__(self, folder: Path, name: str, redis_url: str) -> None:
-        """Registries of one cluster share `folder` for their database and their keys."""
-        port = free_port()
-        self.name, self.url = name, f"http://127.0.0.1:{port}"
+    def __init__(
+        self, folder: Path, name: str, redis_url: str, database_url: str = "", hosts: Hosts | None = None
+    ) -> None:
+        """Registries of one cluster share `folder` for their keys, and for a database where no other is named."""
+        port, address = free_port(), hosts.address(name) if hosts else LOOPBACK
+        self._within = hosts.within(name) if hosts else []
+        self.name, self.url = name, f"http://{address}:{port}"
         self.log_path, self._config = folder / f"{name}.log", folder / f"{name}.toml"
+        database = database_url or f"sqlite:///{folder}/site.db"
         self._config.write_text(
-            f'[registry]\nregistry_id = "{name}"\nport = {port}\nstate_dir = {json.dumps(str(folder / name))}\n'
-            f'[database]\nurl = "sqlite:///{folder}/site.db"\n[redis]\nurl = {json.dumps(redis_url)}\n'
+            f'[registry]\nregistry_id = "{name}"\nhost = "{address}"\nport = {port}\n'
+            f"state_dir = {json.dumps(str(folder / name))}\n"
+            f'[database]\nurl = "{database}"\n[redis]\nurl = {json.dumps(redis_url)}\n'
             f'[secrets]\nkey_file = {json.dumps(str(folder / "keys"))}\n[log]\nformat = "json"\n'
         )
         self.process: subprocess.Popen[bytes] | None = None
@@ -113,7 +122,7 @@ class RegistryServer:
         """Start it; returns when it serves."""
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [*_REGISTRY, "serve", "-c", str(self._config)],
+                [*self._within, *_REGISTRY, "serve", "-c", str(self._config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -146,9 +155,32 @@ class Cluster:
         cameras: their names.
     """
 
-    def __init__(self, nodes: int = 2, registries: int = 2, cameras: int = 4, *, rabbit: bool = True) -> None:
-        """`rabbit`: the agents' broker; without it they use streams of the Redis that all share."""
-        self._counts, self._rabbit = (nodes, registries), rabbit
+    def __init__(
+        self,
+        nodes: int = 2,
+        registries: int = 2,
+        cameras: int = 4,
+        *,
+        rabbit: bool = True,
+        hosts: Hosts | None = None,
+        database_url: str = "",
+        sections: str = "",
+        loop_s: float = markers.LOOP_S,
+    ) -> None:
+        """See the module.
+
+        Args:
+            nodes: agents, `n1` and on.
+            registries: `reg1` and on.
+            cameras: of one video each, `loop_s` long.
+            rabbit: the agents' broker; without it they use streams of the Redis that all share.
+            hosts: where agents and registries run, by these names; they need services of the names in `SERVICES`.
+            database_url: of the database of all; without it registries share a file, and agents have one each.
+            sections: more of every agent's TOML.
+            loop_s: seconds from one red square to the next.
+        """
+        self._counts, self._rabbit, self._hosts = (nodes, registries), rabbit, hosts
+        self._database_url, self._sections, self._loop_s = database_url, sections, loop_s
         self.cameras = [f"cam{n:02}" for n in range(cameras)]
         self.agents: dict[str, Agent] = {}
         self.registries: list[RegistryServer] = []
@@ -163,17 +195,20 @@ class Cluster:
             stack.callback(shutil.rmtree, shm, ignore_errors=True)
             stack.callback(os.environ.pop, SHM_VARIABLE, None)
             os.environ[SHM_VARIABLE] = str(shm)
-            self.redis = RedisServer(options=["--user", AGENTS, "on", "nopass", "~*", "&*", "+@all"])
+            options = ["--user", AGENTS, "on", "nopass", "~*", "&*", "+@all"]
+            self.redis = RedisServer(options=options, address=self._at("redis"))
             stack.callback(self.redis.remove)
             self.redis.start()
             bus = ""
             if self._rabbit:
-                broker = RabbitMq()
+                broker = RabbitMq(address=self._at("rabbit"))
                 stack.callback(broker.remove)
                 broker.start()
                 bus = f"[bus]\nurl = {json.dumps(broker.url)}\n"
-            video = markers.marker_video(self.folder / "markers.mp4")
-            self.rtsp = stack.enter_context(RtspServer(dict.fromkeys(self.cameras, video), markers.FPS, shared=True))
+            video = markers.marker_video(self.folder / "markers.mp4", self._loop_s)
+            streams = dict.fromkeys(self.cameras, video)
+            server = RtspServer(streams, markers.FPS, shared=True, address=self._at("cameras"))
+            self.rtsp = stack.enter_context(server)
             self._start_registries(stack)
             self._start_agents(stack, bus)
             # An agent that is told to stop would hand its cameras over to one that stops next.
@@ -186,25 +221,35 @@ class Cluster:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
+    def _at(self, name: str) -> str:
+        return self._hosts.address(name) if self._hosts else LOOPBACK
+
     def _start_registries(self, stack: ExitStack) -> None:
         for number in range(1, self._counts[1] + 1):
-            self.registries.append(RegistryServer(self.folder, f"reg{number}", self.redis.url))
+            self.registries.append(self._registry(f"reg{number}"))
         self._admin = self.registries[0].token("anna", "--role", "admin")
         for registry in self.registries:
             stack.callback(registry.kill9)
             registry.start()
 
+    def _registry(self, name: str) -> RegistryServer:
+        return RegistryServer(self.folder, name, self.redis.url, self._database_url, self._hosts)
+
     def _start_agents(self, stack: ExitStack, bus: str) -> None:
         model = marker_model(self.folder, width=markers.MODEL_WIDTH, height=markers.MODEL_HEIGHT)
-        ports = {f"n{n}": free_port() for n in range(1, self._counts[0] + 1)}
+        names = [f"n{n}" for n in range(1, self._counts[0] + 1)]
+        places = {name: f"{self._at(name)}:{free_port()}" for name in names}
+        database = f'[database]\nurl = "{self._database_url}"\n' if self._database_url else ""
         shared = (
             f"[redis]\nurl = {json.dumps(self.redis.url.replace('//', f'//{AGENTS}:any@'))}\n{bus}"
             f'[[models]]\nname = "markers"\nfile = {json.dumps(str(model))}\n[log]\nformat = "json"\n'
+            f"{database}{self._sections}"
         )
-        for name in ports:
+        for name in names:
             init_pool(self.folder / name / "pool")
-            text = shared + self._own_sections(name) + _clip_sections(name, ports)
-            self.agents[name] = stack.enter_context(Agent(self.folder / name, text))
+            text = shared + self._own_sections(name) + _clip_sections(name, places)
+            within = self._hosts.within(name) if self._hosts else []
+            self.agents[name] = stack.enter_context(Agent(self.folder / name, text, within))
         self.all_live()
 
     def _own_sections(self, node: str) -> str:
@@ -215,11 +260,11 @@ class Cluster:
             f'[registry]\nurls = {urls}\ntoken = "{self.registries[0].token(node, "--node", node)}"\n'
         )
 
-    def people(self) -> httpx.Client:
-        """An administrator's connection to the first registry that runs."""
-        url = next(registry.url for registry in self.registries if registry.process is not None)
+    def people(self, registry: RegistryServer | None = None) -> httpx.Client:
+        """An administrator's connection to a registry, else to the first one that runs."""
+        asked = registry or next(one for one in self.registries if one.process is not None)
         headers = {"Authorization": f"Bearer {self._admin}"}
-        return httpx.Client(base_url=f"{url}/api/v1", headers=headers, trust_env=False, timeout=20)
+        return httpx.Client(base_url=f"{asked.url}/api/v1", headers=headers, trust_env=False, timeout=20)
 
     def ask(self, path: str) -> Any:
         """A document of the first registry that runs."""

@@ -1,6 +1,6 @@
 """A small RTSP server on GStreamer, run by the system's Python (its bindings are not in a virtual environment).
 
-    /usr/bin/python3 gst_server.py PORT FPS USER PASSWORD NAME=FILE[:FRAMES[:SOUND[:LOSS[:SHARED]]]] ...
+    /usr/bin/python3 gst_server.py ADDRESS:PORT FPS USER PASSWORD NAME=FILE[:FRAMES[:SOUND[:LOSS[:SHARED]]]] ...
 
 Files are Annex B with access unit delimiters (`.h264`, `.hevc`) or pictures in a row (`.mjpeg`), and are repeated for
 ever without encoding.  With FRAMES each client gets so many of them, and sound that goes on; 0: all.  SOUND is `pcma`,
@@ -107,11 +107,12 @@ def protect(server, factory, user: str, password: str) -> None:
     factory.set_permissions(permissions)
 
 
-def main(port: str, fps: str, user: str, password: str, *paths: str) -> None:
+def main(listen: str, fps: str, user: str, password: str, *paths: str) -> None:
     """Serve until standard input ends."""
     Gst.init(None)
     server = GstRtspServer.RTSPServer()
-    server.set_address("127.0.0.1")
+    address, _, port = listen.rpartition(":")
+    server.set_address(address)
     server.set_service(port)
     for item in paths:
         name, _, source = item.partition("=")

@@ -23,8 +23,8 @@ RED_ZONE = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
 _GREY, _RED, _GREEN = (90, 90, 90), (255, 0, 0), (0, 255, 0)
 
 
-def marker_video(path: Path) -> Path:
-    """Write the video: a green square all the time, a red one as `RED_S` says."""
+def marker_video(path: Path, loop_s: float = LOOP_S) -> Path:
+    """Write the video, `loop_s` long: a green square all the time, a red one as `RED_S` says."""
     with av.open(str(path), "w") as out:
         options = {
             "g": str(FPS),
@@ -35,7 +35,7 @@ def marker_video(path: Path) -> Path:
         }
         stream = out.add_stream("libx264", rate=FPS, options=options)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for number in range(LOOP_S * FPS):
+        for number in range(round(loop_s * FPS)):
             frame = _picture(number / FPS)
             frame.pts = number
             out.mux(stream.encode(frame))

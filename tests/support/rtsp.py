@@ -1,4 +1,4 @@
-"""A real RTSP server for tests: GStreamer's, in a process of its own on a free port of the loopback."""
+"""A real RTSP server for tests: GStreamer's, in a process of its own on a free port."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from types import TracebackType
 from nodeagent.infra.stop import wait_readable
 from tests.support.media import annex_b, codec_of
 from tests.support.missing import not_tested
+from tests.support.server import LOOPBACK
 
 _SCRIPT = Path(__file__).with_name("gst_server.py")
 _SYSTEM_PYTHON = "/usr/bin/python3"
@@ -51,7 +52,9 @@ class RtspServer:
         sound: str = "",
         loss: float = 0.0,
         shared: bool = False,
+        address: str = LOOPBACK,
     ) -> None:
+        self._address = address
         self._user, self._password = user or "", password or ""
         self._folder = tempfile.TemporaryDirectory(prefix="rtsp-")
         self._fps = fps
@@ -77,7 +80,7 @@ class RtspServer:
     def url(self, name: str, *, credentials: bool = True) -> str:
         """Address of a stream, with user and password when there are some."""
         who = f"{self._user}:{self._password}@" if self._user and credentials else ""
-        return f"rtsp://{who}127.0.0.1:{self.port}/{name}"
+        return f"rtsp://{who}{self._address}:{self.port}/{name}"
 
     @property
     def pid(self) -> int:
@@ -87,7 +90,14 @@ class RtspServer:
 
     def start(self) -> None:
         """Start, on the port of the time before if there was one; returns when it listens."""
-        command = [_SYSTEM_PYTHON, str(_SCRIPT), str(self.port), str(self._fps), self._user, self._password]
+        command = [
+            _SYSTEM_PYTHON,
+            str(_SCRIPT),
+            f"{self._address}:{self.port}",
+            str(self._fps),
+            self._user,
+            self._password,
+        ]
         self._process = subprocess.Popen(
             [*command, *self._items],
             stdin=subprocess.PIPE,

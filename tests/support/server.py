@@ -26,9 +26,9 @@ GONE_S = 20.0
 
 #: The guard: learns process groups and folders, one a line, and clears them away when its input ends.
 _GUARD = """
-import os, shutil, signal, sys
+import os, shutil, signal, subprocess, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-groups, folders = {}, set()
+groups, folders, spaces = {}, set(), set()
 def born(pid):
     try:
         return open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[19]
@@ -40,13 +40,20 @@ for line in sys.stdin:
     elif word == "ended": groups.pop(int(value), None)
     elif word == "folder": folders.add(value)
     elif word == "removed": folders.discard(value)
+    elif word == "space": spaces.add(value)
+    elif word == "left": spaces.discard(value)
 for pid, start in groups.items():
     if start is not None and born(pid) == start:
         try: os.killpg(pid, signal.SIGKILL)
         except ProcessLookupError: pass
 for folder in folders:
     shutil.rmtree(folder, ignore_errors=True)
+for space in spaces:
+    subprocess.run(["ip", "netns", "delete", space], capture_output=True)
 """
+
+#: Where servers listen when nothing else is said.
+LOOPBACK = "127.0.0.1"
 
 S = TypeVar("S", bound="Server")
 
@@ -93,10 +100,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def listens(port: int) -> bool:
-    """Whether somebody accepts connections on this port of the loopback."""
+def listens(port: int, address: str = LOOPBACK) -> bool:
+    """Whether somebody accepts connections on this port."""
     try:
-        socket.create_connection(("127.0.0.1", port), 0.5).close()
+        socket.create_connection((address, port), 0.5).close()
     except OSError:
         return False
     return True
@@ -111,7 +118,9 @@ class Server:
     program = Path()
     packages = ""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = LOOPBACK) -> None:
+        """`address`: of this machine, to listen on."""
+        self.address = address
         if not self.program.exists():
             raise MissingServer(f"{self.name}: {self.program} is not installed; apt-get install {self.packages}")
         # Unix sockets allow 107 bytes of path, so the folder is right under the system's own.
@@ -148,7 +157,7 @@ class Server:
 
     def answers(self) -> bool:
         """Whether it is ready for clients."""
-        return listens(self.port)
+        return listens(self.port, self.address)
 
     def start(self) -> None:
         """Start on the same port and data as before; returns when it answers; harmless when it runs."""

@@ -1,4 +1,4 @@
-"""Private RabbitMQ, Redis and MariaDB servers: loopback only, random ports, each in a temporary folder.
+"""Private RabbitMQ, Redis and MariaDB servers: one address, random ports, each in a temporary folder.
 
 Usable in and outside pytest; each server is a context manager:
 
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pymysql
 
-from tests.support.server import GUARD, MissingServer, S, Server, end_group, free_port, listens
+from tests.support.server import GUARD, LOOPBACK, MissingServer, S, Server, end_group, free_port, listens
 
 __all__ = [
     "GUARD",
@@ -50,24 +50,26 @@ class RedisServer(Server):
     program = Path("/usr/bin/redis-server")
     packages = "redis-server"
 
-    def __init__(self, program: Path | None = None, options: Sequence[str] = ()) -> None:
+    def __init__(self, program: Path | None = None, options: Sequence[str] = (), address: str = LOOPBACK) -> None:
         self.program = program or type(self).program
         self._options = list(options)
-        super().__init__()
+        super().__init__(address)
         self.socket = self.folder / "redis.sock"
         #: Databases 0 to 15; 0 is this one.
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.url = f"redis://{address}:{self.port}/0"
         self.unix_url = f"unix://{self.socket}"
 
     def command(self) -> list[str]:
-        where = ["--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket)]
+        where = ["--port", str(self.port), "--bind", self.address, "--unixsocket", str(self.socket)]
+        # It would refuse whoever is not on the loopback, for it has no password.
+        where += ["--protected-mode", "no"] if self.address != LOOPBACK else []
         what = ["--dir", str(self.folder), "--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]
         return [str(self.program), *where, *what, *self._options]
 
     def answers(self) -> bool:
         # It listens while it still loads its file; only PONG means ready.
         try:
-            with socket.create_connection(("127.0.0.1", self.port), 1.0) as link:
+            with socket.create_connection((self.address, self.port), 1.0) as link:
                 link.sendall(b"PING\r\n")
                 return link.recv(16).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
@@ -75,7 +77,7 @@ class RedisServer(Server):
 
     def flush(self) -> None:
         """Delete everything in it."""
-        with socket.create_connection(("127.0.0.1", self.port), 10.0) as link:
+        with socket.create_connection((self.address, self.port), 10.0) as link:
             link.sendall(b"FLUSHALL\r\n")
             if not link.recv(16).startswith(b"+OK"):
                 raise RuntimeError("redis: FLUSHALL failed")
@@ -143,8 +145,8 @@ class RabbitMq(Server):
     program = RABBIT_BIN / "rabbitmq-server"
     packages = "rabbitmq-server"
 
-    def __init__(self, *, management: bool = False) -> None:
-        super().__init__()
+    def __init__(self, *, management: bool = False, address: str = LOOPBACK) -> None:
+        super().__init__(address)
         self._management = management
         self._epmd_port, self._distribution_port, self._http_port = free_port(), free_port(), free_port()
         self._cookie = secrets.token_hex(16)
@@ -154,10 +156,12 @@ class RabbitMq(Server):
 
     def url_of(self, vhost: str) -> str:
         """Address of a virtual host."""
-        return f"amqp://guest:guest@127.0.0.1:{self.port}/{vhost}"
+        return f"amqp://guest:guest@{self.address}:{self.port}/{vhost}"
 
     def _write_files(self) -> None:
-        lines = [f"listeners.tcp.1 = 127.0.0.1:{self.port}", "log.console = false", "log.file.level = info"]
+        lines = [f"listeners.tcp.1 = {self.address}:{self.port}", "log.console = false", "log.file.level = info"]
+        # Its one user may come from another address than the loopback.
+        lines += ["loopback_users = none"]
         lines += ["disk_free_limit.absolute = 50MB", "vm_memory_high_watermark.absolute = 1GB"]
         if self._management:
             lines += ["management.tcp.ip = 127.0.0.1", f"management.tcp.port = {self._http_port}"]
@@ -204,8 +208,7 @@ class RabbitMq(Server):
         super().start()
 
     def answers(self) -> bool:
-        ports = (self.port, self._http_port) if self._management else (self.port,)
-        return all(listens(port) for port in ports)
+        return super().answers() and (not self._management or listens(self._http_port))
 
     def ctl(self, *arguments: str) -> str:
         """What `rabbitmqctl` says; takes a second or two.

@@ -327,6 +327,19 @@ def test_a_skewed_clock_is_logged_once_each_time_it_goes_wrong() -> None:
     assert logged == [0, 1, 0, 0, 0, 0, 1]
 
 
+def test_a_report_that_was_long_under_way_says_nothing_of_the_clock() -> None:
+    site, agent = Site(), Agent("n1")
+    site.hear(agent)
+    site.run(3 * REPORT_S)
+    agent.skew_s = -1.5
+    assert site.hear(agent) == Accepted()
+    # The next one came in time: it is the clock.
+    site.now_s += REPORT_S
+    answer = site.hear(agent)
+    assert isinstance(answer, Accepted)
+    assert "1.5 s behind" in answer.log[0]
+
+
 # The brake.
 
 

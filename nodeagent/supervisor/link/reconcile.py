@@ -27,10 +27,9 @@ LIST_S = LEASE_S
 #: How often the list is asked for while Redis is away, seconds: little is granted then, and all nodes ask.
 AWAY_S = 10.0
 #: How long a camera that has another owner is kept at most until it is captured there, seconds: a new owner has its
-#: first key frame by then, or will not have one soon.
+#: first key frame by then, or will not have one soon.  Also when no registry says: the node that cannot be heard is the
+#: one whose cameras are given away, a moment before anybody else captures them.
 HAND_OVER_S = 8.0
-#: How long it is kept when no registry says whether it is, seconds; a node that is about to stop has no use for haste.
-UNHEARD_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,11 +210,10 @@ def _successor(facts: Facts, camera_id: CameraId, grant: Grant) -> Owner | None:
 def _is_captured_there(facts: Facts, camera_id: CameraId, now_s: float) -> bool:
     """Whether the new owner captures the camera: the registry lists it for us until then."""
     moved_s = facts.moved_s.get(camera_id, now_s)
-    waited_s = now_s - moved_s
-    if facts.asked_s is not None and facts.asked_s > moved_s:
-        offer = facts.offers.get(camera_id)
-        return waited_s >= HAND_OVER_S or offer is None or not offer.epoch
-    return waited_s >= (HAND_OVER_S if facts.leaving else UNHEARD_S)
+    if now_s - moved_s >= HAND_OVER_S:
+        return True
+    offer = facts.offers.get(camera_id)
+    return facts.asked_s is not None and facts.asked_s > moved_s and (offer is None or not offer.epoch)
 
 
 def _question(facts: Facts, now_s: float) -> str:
