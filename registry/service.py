@@ -1,8 +1,9 @@
-"""`registry serve`: makes the real parts, runs them in their threads, and ends them in order.
+"""Makes a registry's real parts, runs them in their threads, and ends them in order: `registry serve`, and a child of
+an agent that has its registry inside.
 
-Threads: the clerk (database), the loop (Redis, decisions), the web server, and this one, which waits for signals and
-tells systemd that the others live.  A registry may be killed at any moment: agents ask the next one, or go on as they
-are until it is back.
+Threads: the clerk (database), the loop (Redis, decisions), the web server, and this one, which waits for the request to
+stop and tells whoever watches over it that the others live.  A registry may be killed at any moment: agents ask the
+next one, or go on as they are until it is back.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 from sqlalchemy import Engine
 
@@ -41,9 +44,9 @@ from registry.store.cameras import Cameras
 log = logging.getLogger(__name__)
 
 #: Seconds between two looks at the other threads.
-LOOK_S = 1.0
+LOOK_S = 0.5
 #: Seconds between two tries to reach the database at the start.
-DATABASE_AGAIN_S = 2.0
+DATABASE_AGAIN_S = 1.0
 #: Seconds without a turn of the loop, or a sign of life of the web server, after which systemd is told no more that all
 #: is well.  A loop whose Redis does not answer turns every dozen seconds.
 STUCK_S = 40.0
@@ -55,6 +58,63 @@ LOCK = "registry.lock"
 
 class AlreadyRunning(AgentError):
     """Another registry works on this state folder."""
+
+
+class Keeper(Protocol):
+    """What a registry runs under, which is told how it is."""
+
+    def alive(self, now_s: float) -> None:
+        """It works, or waits for its database; called every second at least, `now_s` is monotonic."""
+        ...
+
+    def waits(self, why: str) -> None:
+        """It cannot serve before its database is back."""
+        ...
+
+    def prepared(self, engine: Engine, vault: Vault) -> None:
+        """Database and keys are there, and nothing serves yet.
+
+        Raises:
+            Unavailable: the database is away again, or the state folder cannot be written.
+        """
+        ...
+
+    def ready(self) -> None:
+        """It serves, and has read its database."""
+        ...
+
+    def looks(self, core: Assembled) -> None:
+        """Called at every look at its threads."""
+        ...
+
+    def stopping(self) -> None:
+        """It ends."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Systemd:
+    """A service of systemd."""
+
+    notifier: Notifier
+
+    def alive(self, now_s: float) -> None:
+        self.notifier.alive(now_s)
+
+    def waits(self, _why: str) -> None:
+        self.notifier.status("waits for its database")
+
+    def prepared(self, _engine: Engine, _vault: Vault) -> None:
+        """People make its cameras and tokens."""
+
+    def ready(self) -> None:
+        self.notifier.ready()
+
+    def looks(self, core: Assembled) -> None:
+        self.notifier.status(_sentence(core))
+
+    def stopping(self) -> None:
+        self.notifier.stopping()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +137,7 @@ def run(settings: ServiceSettings, environment: Mapping[str, str]) -> int:
     """
     set_up_logging(settings.log, "registry")
     raise_limit()
-    lock = _lock(settings.registry.state_dir)
-    stop, notifier, clock = Stop(), Notifier(environment), SystemClock()
+    stop, notifier = Stop(), Notifier(environment)
 
     def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
         stop.request()
@@ -86,25 +145,51 @@ def run(settings: ServiceSettings, environment: Mapping[str, str]) -> int:
     signal.signal(signal.SIGTERM, ask_to_stop)
     signal.signal(signal.SIGINT, ask_to_stop)
     try:
-        tls = _key_pair(settings)
-        # Taken first, so that a port that is in use is told of before anything is changed.
-        with _listen(settings) as listening:
-            engine = open_database(settings.database_url)
-            vault = _prepare(settings, engine, stop, notifier, clock)
-            if vault is None:
-                return 0
-            running = _start(settings, engine, vault, clock, listening, tls)
-            try:
-                return _watch(running, stop, notifier, clock)
-            finally:
-                _end(running, notifier)
+        with held(settings.registry.state_dir):
+            tls = _key_pair(settings)
+            # Taken first, so that a port that is in use is told of before anything is changed.
+            with _listen(settings) as listening:
+                return serve(settings, listening, stop, _Systemd(notifier), SystemClock(), tls)
     finally:
         notifier.close()
-        os.close(lock)
 
 
-def _lock(state_dir: Path) -> int:
-    """Hold the state folder; ends with the process at the latest."""
+def serve(
+    settings: ServiceSettings,
+    listening: socket.socket,
+    stop: Stop,
+    keeper: Keeper,
+    clock: Clock,
+    tls: KeyPair | None = None,
+) -> int:
+    """Serve on a socket until asked to stop; returns the exit code: 0 ended as asked, 1 the web server failed.
+
+    The caller holds the state folder.  With a key pair, which was found good, HTTPS is spoken.
+
+    Raises:
+        ConfigError: the key file cannot be used.
+        Unavailable: `keeper.prepared` raised it.
+    """
+    engine = open_database(settings.database_url)
+    vault = _prepare(settings, engine, stop, keeper, clock)
+    if vault is None:
+        return 0
+    keeper.prepared(engine, vault)
+    running = _start(settings, engine, vault, clock, listening, tls)
+    try:
+        return _watch(running, stop, keeper, clock)
+    finally:
+        _end(running, keeper)
+
+
+@contextmanager
+def held(state_dir: Path) -> Iterator[None]:
+    """Hold the state folder, which is made when it is missing; ends with the process at the latest.
+
+    Raises:
+        AlreadyRunning: another registry holds it.
+        Unavailable: it cannot be used.
+    """
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
         lock = os.open(state_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
@@ -115,7 +200,10 @@ def _lock(state_dir: Path) -> int:
     except BlockingIOError:
         os.close(lock)
         raise AlreadyRunning(f"another registry works on {state_dir}") from None
-    return lock
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def _key_pair(settings: ServiceSettings) -> KeyPair | None:
@@ -135,11 +223,11 @@ def _listen(settings: ServiceSettings) -> socket.socket:
         raise ConfigError([Fault("registry.port", f"cannot listen on {host}, port {port}: {exc.strerror}")]) from None
 
 
-def _prepare(settings: ServiceSettings, engine: Engine, stop: Stop, notifier: Notifier, clock: Clock) -> Vault | None:
+def _prepare(settings: ServiceSettings, engine: Engine, stop: Stop, keeper: Keeper, clock: Clock) -> Vault | None:
     """Bring the database to this release and open the keys; waits for the database.  None: asked to stop meanwhile."""
     told = False
     while not stop.requested:
-        notifier.alive(clock.monotonic_s())
+        keeper.alive(clock.monotonic_s())
         try:
             migrate(engine)
             # A missing key file is made only where none is missed.
@@ -148,7 +236,7 @@ def _prepare(settings: ServiceSettings, engine: Engine, stop: Stop, notifier: No
             trouble = str(exc)
         if not told:
             log.error("%s; waits for it", trouble, extra={"event": "database_down"})
-            notifier.status("waits for its database")
+            keeper.waits(trouble)
         told = True
         stop.wait(DATABASE_AGAIN_S)
     return None
@@ -189,8 +277,8 @@ def _start(
     return Running(core, server, loop, clerk)
 
 
-def _watch(running: Running, stop: Stop, notifier: Notifier, clock: Clock) -> int:
-    """Tell systemd how the threads are, until somebody asks to stop or the web server fails."""
+def _watch(running: Running, stop: Stop, keeper: Keeper, clock: Clock) -> int:
+    """Tell the keeper how the threads are, until somebody asks to stop or the web server fails."""
     ready = False
     while not stop.wait(LOOK_S):
         if running.server.failed or not running.server.running:
@@ -198,11 +286,11 @@ def _watch(running: Running, stop: Stop, notifier: Notifier, clock: Clock) -> in
             return 1
         now_s = clock.monotonic_s()
         if now_s - running.core.loop.turned_s < STUCK_S and now_s - running.server.alive_s < STUCK_S:
-            notifier.alive(now_s)
+            keeper.alive(now_s)
         if not ready and running.core.clerk.is_loaded:
             ready = True
-            notifier.ready()
-        notifier.status(_sentence(running.core))
+            keeper.ready()
+        keeper.looks(running.core)
     return 0
 
 
@@ -211,9 +299,9 @@ def _sentence(core: Assembled) -> str:
     return "; ".join(text for text in (stands, core.loop.trouble, core.clerk.trouble) if text)
 
 
-def _end(running: Running, notifier: Notifier) -> None:
+def _end(running: Running, keeper: Keeper) -> None:
     """Requests first, then the lead, so that another registry has it at once, then what is to be written."""
-    notifier.stopping()
+    keeper.stopping()
     running.server.stop()
     running.server.join(END_S)
     running.core.loop.close()

@@ -10,12 +10,13 @@ import click
 from pydantic import BaseModel, SecretStr
 
 from nodeagent.cli.config_files import missing_files, unmarked_disks
-from nodeagent.cli.config_option import DEFAULT_PATH, PATH_VARIABLE, config_option, read_or_exit
+from nodeagent.cli.config_option import DEFAULT_PATH, config_option, read_or_exit
 from nodeagent.cli.toml_text import toml_text
 from nodeagent.contract.camera import redact_url
 from nodeagent.contract.errors import ConfigError, Fault
 from nodeagent.infra.commands import print_faults
 from nodeagent.infra.exits import ExitCode
+from nodeagent.infra.registry_door import CONFIG_VARIABLE
 from nodeagent.infra.settings.sections import Settings
 from nodeagent.supervisor.daemon import check_machine
 
@@ -30,7 +31,7 @@ def config() -> None:
     "file",
     type=click.Path(dir_okay=False, path_type=Path),
     default=DEFAULT_PATH,
-    envvar=PATH_VARIABLE,
+    envvar=CONFIG_VARIABLE,
 )
 def check(file: Path) -> None:
     """Check FILE and the models and videos that it names; print every fault and exit with 2 when there is one.

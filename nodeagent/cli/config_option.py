@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from nodeagent.infra.commands import config_option_of, settings_or_exit
+from nodeagent.infra.registry_door import CONFIG_VARIABLE
 from nodeagent.infra.settings.loader import load_settings
 from nodeagent.infra.settings.sections import Settings
 
 #: Where the packages' service looks for its configuration.
 DEFAULT_PATH = Path("/etc/nodeagent/nodeagent.toml")
-#: Environment variable that names another file.
-PATH_VARIABLE = "NODEAGENT_CONFIG"
 
-config_option = config_option_of(DEFAULT_PATH, PATH_VARIABLE, "The agent's")
+config_option = config_option_of(DEFAULT_PATH, CONFIG_VARIABLE, "The agent's")
 
 
 def read_or_exit(config: Path) -> Settings:

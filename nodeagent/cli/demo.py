@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -85,7 +86,14 @@ def demo(
             model=model.resolve() if model else None,
             push_url=receiver.url,
             push_secret=secret,
+            registry=_free_address(),
             time_zone=_local_zone(),
+        )
+        console.print(
+            f"While it runs: [bold]http://{plan.registry}/docs[/bold] is its registry's API, and"
+            f" `nodeagent cluster -c {plan.config_path}` looks at it",
+            highlight=False,
+            soft_wrap=True,
         )
         run = DemoRun(plan, receiver, console, kill=not no_kill)
         sys.exit(run.run())
@@ -93,6 +101,12 @@ def demo(
 
 def _absolute_source(source: str | None) -> str | None:
     return str(Path(source).resolve()) if source and "://" not in source else source
+
+
+def _free_address() -> str:
+    """Where nothing listens: the usual port may be a real registry's."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return f"127.0.0.1:{taken.getsockname()[1]}"
 
 
 def _local_zone() -> str:

@@ -43,6 +43,7 @@ class DemoPlan:
         model: description of the reader's own model; none: the shipped one.
         push_url: address of the local receiver.
         push_secret: key of the pushes' signature.
+        registry: `address:port` of the registry inside.
         time_zone: IANA name for display.
     """
 
@@ -53,6 +54,7 @@ class DemoPlan:
     model: Path | None
     push_url: str
     push_secret: str
+    registry: str
     time_zone: str = "UTC"
 
     @property
@@ -138,6 +140,10 @@ file = {json.dumps(str(plan.model or MODEL))}
 name = "demo-receiver"
 url = {json.dumps(plan.push_url)}
 secret = {json.dumps(plan.push_secret)}
+
+[registry]
+inside = true
+listen = {json.dumps(plan.registry)}
 """
     ]
     for number in range(1, plan.cameras + 1):

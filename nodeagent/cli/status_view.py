@@ -41,6 +41,7 @@ _NOTES: dict[Kind, tuple[tuple[str, str], ...]] = {
     ),
     Kind.ENDPOINT: (("requests", "requests"), ("refused", "refused"), ("limited", "put off"), ("failed", "failed")),
     Kind.LINK: (("cameras", "cameras"), ("given", "given"), ("taken", "taken"), ("failed", "failed reports")),
+    Kind.REGISTRY: (("cameras", "cameras"), ("nodes", "nodes")),
     Kind.STORAGE: (("clips", "clips"), ("deleted", "deleted")),
     Kind.REDIS: (("keys", "keys"),),
 }

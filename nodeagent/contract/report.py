@@ -36,6 +36,7 @@ class Kind(StrEnum):
     ALARM = "alarm"
     ENDPOINT = "endpoint"
     LINK = "link"
+    REGISTRY = "registry"
 
 
 #: Gauges of who consumes a queue: messages in its dead-letter queue, and since when (UTC ns) there are some.
@@ -92,6 +93,8 @@ COUNTERS: dict[Kind, tuple[str, ...]] = {
     ),
     Kind.ENDPOINT: ("requests", "bytes", "refused", "limited", "failed", "transfers"),
     Kind.LINK: ("reports", "failed", "cameras", "given", "taken", "answer_ms", "seq"),
+    # Gauges.
+    Kind.REGISTRY: ("cameras", "nodes"),
 }
 
 

@@ -102,7 +102,7 @@ MEANING: dict[State, Meaning] = {
     ),
     State.PUSH_FAILING: Meaning(True, "the push target refuses or does not answer: check [[push]] url and its server"),
     State.LISTEN_FAILED: Meaning(
-        True, "the clip endpoint cannot listen, see the detail: correct [endpoint], or stop who has the port"
+        True, "its port cannot be taken, see the detail: correct [endpoint] or [registry], or stop who has the port"
     ),
     State.REGISTRY_DOWN: Meaning(
         True, "no registry answers: all cameras run on, none moves; check [registry] urls and the registries"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -81,7 +82,7 @@ class RegistryApi:
         self._clock = clock
         self._urls = [url.get_secret_value().rstrip("/") for url in settings.urls]
         self._at = 0
-        self._token = _token_of(settings)
+        self._stamp, self._token = _stamp_of(settings), _token_of(settings)
         self._client = httpx.Client(
             timeout=httpx.Timeout(READ_S, connect=CONNECT_S),
             verify=_trusted(settings.ca_file),
@@ -139,7 +140,7 @@ class RegistryApi:
                 if answer.status_code in _DONE:
                     return answer.content
                 if answer.status_code in _REFUSALS:
-                    raise self._refusal(answer)
+                    raise RegistryRefuses(answer.status_code, said(answer.content), faults_in(answer.content))
                 why.append(": ".join(filter(None, (f"status {answer.status_code}", said(answer.content)))))
             at = (at + 1) % len(self._urls)
         others = f", nor do {len(self._urls) - 1} others" if len(self._urls) > 1 else ""
@@ -178,15 +179,10 @@ class RegistryApi:
             query = _query_of(found["next"])
         raise Unavailable(f"the registry's list of {name} has no end")
 
-    def _refusal(self, answer: httpx.Response) -> RegistryRefuses:
-        if answer.status_code == HTTPStatus.UNAUTHORIZED:
-            self._renew_token()
-        return RegistryRefuses(answer.status_code, said(answer.content), faults_in(answer.content))
-
     def _once(
         self, method: str, url: str, body: bytes | None, params: Mapping[str, str] | None, read_s: float
     ) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+        headers = {"Authorization": f"Bearer {self._current_token()}", "Content-Type": "application/json"}
         timeout = httpx.Timeout(read_s, connect=CONNECT_S)
         # The time-out counts between two bytes; a registry that drips must not hold a report up for ever either.
         end_s = self._clock.monotonic_s() + CONNECT_S + read_s
@@ -200,12 +196,13 @@ class RegistryApi:
                     raise httpx.ReadError("too long")
         return httpx.Response(answer.status_code, content=bytes(taken))
 
-    def _renew_token(self) -> None:
-        """The token may have been replaced in its file."""
-        try:
-            self._token = _token_of(self._settings)
-        except ConfigError:
-            return
+    def _current_token(self) -> str:
+        """The token, which may have been replaced in its file; as it was while the file holds none."""
+        stamp = _stamp_of(self._settings)
+        if stamp != self._stamp:
+            with suppress(ConfigError):
+                self._token, self._stamp = _token_of(self._settings), stamp
+        return self._token
 
 
 def said(body: bytes) -> str:
@@ -271,6 +268,17 @@ def _token_of(settings: RegistrySettings) -> str:
     if not token.isprintable() or not token or " " in token:
         raise ConfigError([Fault("registry.token_file", f"{path}: expected one token")])
     return token
+
+
+def _stamp_of(settings: RegistrySettings) -> tuple[int, int] | None:
+    """What changes when the token's file does; None where there is none."""
+    if settings.token_file is None:
+        return None
+    try:
+        info = settings.token_file.stat()
+    except OSError:
+        return None
+    return info.st_ino, info.st_mtime_ns
 
 
 def _trusted(ca_file: Path | None) -> ssl.SSLContext | bool:

@@ -11,13 +11,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from nodeagent.contract.camera import REVEAL, CameraSpec
 from nodeagent.contract.errors import DecodeError
 from nodeagent.infra.files import write_atomically
+
+#: Cameras of the configuration for a registry inside to begin with, in the state folder; the supervisor writes it.
+SEED: Final = "seed.json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ from typing import Final, Protocol
 
 from nodeagent.contract.camera import DEFAULT_CLASS, CameraSpec
 from nodeagent.contract.errors import ConfigError, DecodeError, Fault
+from nodeagent.contract.ids import NS_PER_MS
 from nodeagent.infra.settings.loader import load_settings
 from nodeagent.infra.settings.sections import PoolSettings, Settings
-from nodeagent.infra.wanted import Grant, read_wanted
+from nodeagent.infra.wanted import SEED, Grant, Wanted, read_wanted, write_wanted
 from nodeagent.supervisor.link.handoff import GRANTED, Nudges, read_granted, say_leaving
 
 log = logging.getLogger(__name__)
@@ -116,18 +117,21 @@ class TomlCameras:
 class RegistryCameras:
     """The cameras that a registry grants: a snapshot that the child `link` writes; it nudges when it has.
 
-    The TOML beside it still says which disks are used.
+    The TOML beside it still says which disks are used, and, with a registry inside, which cameras that one begins with.
     """
 
-    def __init__(self, path: Path, running: Settings, memory_dir: Path) -> None:
-        """`path` is the TOML's, `memory_dir` this life's folder.
+    def __init__(self, path: Path, running: Settings, memory_dir: Path, now_ns: int) -> None:
+        """`path` is the TOML's, `memory_dir` this life's folder, `now_ns` the wall clock.
 
         Raises:
             OSError: the life's folder cannot be written.
         """
         self._file = TomlCameras(path, running)
+        self._inside = running.registry_inside
         self._snapshot = running.node.state_dir / GRANTED
+        self._seed = running.node.state_dir / SEED
         self._memory_dir = memory_dir
+        self._now_ns = now_ns
         self._nudges = Nudges(memory_dir)
         self.grants = _NO_GRANTS
 
@@ -150,13 +154,28 @@ class RegistryCameras:
 
         A snapshot that cannot be read is no reason not to start: the registry tells what is in it.
         """
+        self._sow(self._file.initial())
         try:
             found = read_granted(self._snapshot.parent)
         except (DecodeError, OSError) as exc:
             log.error("%s; the registry is asked", exc, extra={"event": "granted_unreadable"})  # noqa: TRY400
             return ()
+        if self._inside and not found.version:
+            found = self._begun(self._file.initial())
         self.grants = found.grants
         return found.cameras
+
+    def _begun(self, cameras: tuple[CameraSpec, ...]) -> Wanted:
+        """At the first start with a registry inside the TOML's cameras are captured at once.
+
+        They are noted as if they had been granted: the registry, which takes them from the same TOML, hears that they
+        are served here, and with which epoch, as after a loss of its memory, and leaves them as they are.  Epochs are
+        above the clock in ms, and a capture goes above what its own clips say.
+        """
+        grant = Grant(max(1, self._now_ns // NS_PER_MS), 1)
+        begun = Wanted(1, cameras, {camera.camera_id: grant for camera in cameras})
+        write_wanted(self._snapshot, begun)
+        return begun
 
     def read(self) -> tuple[CameraSpec, ...]:
         """Read the snapshot.
@@ -181,18 +200,27 @@ class RegistryCameras:
 
         Raises:
             ConfigError: either cannot be used.
+            OSError: the state folder cannot be written.
         """
-        self._file.read()
+        self._sow(self._file.read())
         return self.read()
 
+    def _sow(self, cameras: tuple[CameraSpec, ...]) -> None:
+        """Leave the TOML's cameras for the registry inside.  A kill before it has read them costs nothing."""
+        if self._inside:
+            write_wanted(self._seed, Wanted(1, cameras))
+
     def leave(self) -> bool:
-        """Tell the link; a life's folder that cannot be written leaves nobody to take the cameras in time."""
+        """Tell the link; a life's folder that cannot be written leaves nobody to take the cameras in time.
+
+        Nor does anybody take them when their registry goes with us: it is told only so as to miss no capture.
+        """
         try:
             say_leaving(self._memory_dir)
         except OSError as exc:
             log.warning("cameras are not handed over: %s", exc.strerror, extra={"event": "no_hand_over"})
             return False
-        return True
+        return not self._inside
 
 
 def _models_not_loaded(fresh: Settings, running: Settings) -> Iterator[Fault]:

@@ -101,7 +101,7 @@ def _with_life(
         source: CameraSource = (
             TomlCameras(config_path, settings)
             if settings.registry is None
-            else RegistryCameras(config_path, settings, life.path)
+            else RegistryCameras(config_path, settings, life.path, clock.wall_ns())
         )
         return Loop(settings, source, children, starter, orders, kinds, inbox, notifier, clock).run()
     finally:

@@ -48,4 +48,7 @@ KINDS: Final[Mapping[Kind, KindRow]] = {
     # Its calls have time-outs of their own and leave its work loop alone.  It leaves late: what it says of the drain
     # is how a registry knows that the node goes.
     Kind.LINK: KindRow("nodeagent.supervisor.link.worker:main", 30.0, 20.0, 0.95),
+    # A registry inside: its web server, too, is loaded by its own process.  A database that hangs holds its start up,
+    # and says so.  It hears the link out, and needs the Redis.
+    Kind.REGISTRY: KindRow("registry.inside:main", 60.0, 20.0, 0.97, preload=False),
 }

@@ -42,6 +42,9 @@ Roster = Mapping[str, Want]
 def full_roster(settings: Settings, cameras: Iterable[CameraSpec]) -> Roster:
     """Every child of a running node, the embedded Redis first."""
     wants = [Want(Kind.REDIS, "")] if settings.embedded_redis else []
+    if settings.registry_inside:
+        # Early: it takes a second to load, and the link waits for it.
+        wants.append(Want(Kind.REGISTRY, ""))
     wants.append(Want(Kind.STORAGE, ""))
     wants += [Want(Kind.JUDGE, str(i)) for i in range(settings.judge.shards)]
     wants += [Want(Kind.ALARM, str(i)) for i in range(settings.alarm.workers)]

@@ -9,10 +9,11 @@ from pathlib import Path
 import click
 
 from nodeagent.contract.errors import ConfigError, Unavailable
-from nodeagent.infra.commands import print_faults
+from nodeagent.infra.commands import print_faults, settings_or_exit
 from nodeagent.infra.exits import ExitCode
 from registry import service
-from registry.commands.config_file import config_option, read_or_exit
+from registry.commands.config_file import config_option
+from registry.settings import load_registry_settings
 
 
 @click.command()
@@ -26,7 +27,8 @@ def serve(config: Path) -> None:
     Exit code: 0 ended as asked, 1 it could not go on, 2 faulty configuration, 4 another registry works on the state
     folder.
     """
-    settings = read_or_exit(config)
+    # One that runs within an agent's tree is the agent's to start.
+    settings = settings_or_exit(config, load_registry_settings)
     try:
         code = service.run(settings, os.environ)
     except ConfigError as exc:

@@ -95,6 +95,14 @@ def write_drafts(
     return [write.camera_id for write in writes]
 
 
+def differs(draft: CameraDraft, row: Row[Any], vault: Vault) -> bool:
+    """Whether writing this draft over a row would change anything; one that cannot be written does not go with it."""
+    try:
+        return _planned(draft, row, vault) is not None
+    except Invalid:
+        return True
+
+
 def write_deleted(connection: Connection, row: Row[Any], writer: Writer) -> None:
     """Mark a camera whose row is locked as deleted.  Its stream credentials are gone for good."""
     columns = {**_kept(row), "sealed": None, "key_id": None, "deleted": True}

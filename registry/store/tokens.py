@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic import SecretStr
-from sqlalchemy import Connection, Engine, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Engine, Row, bindparam, delete, insert, select, update
 
 from nodeagent.contract.errors import DecodeError
 from nodeagent.infra.database import reading, write
@@ -92,6 +92,11 @@ class Tokens:
                 connection.execute(update(token).where(token.c.token_id == token_id).values(values))
 
         write(self._engine, "revoke token", change)
+
+    def drop_others(self, by: str, but: Collection[str]) -> None:
+        """Forget all tokens that `by` made but these: for a program that makes its own anew at each start."""
+        query = delete(token).where(token.c.created_by == by, token.c.token_id.not_in(but))
+        write(self._engine, "drop tokens", lambda connection: connection.execute(query))
 
     def used(self, when_ns: Mapping[str, int]) -> None:
         """Write down when tokens were used last, by their ids.  Written behind; an earlier time changes nothing."""

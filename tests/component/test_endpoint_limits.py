@@ -75,7 +75,7 @@ def test_a_client_that_takes_nothing_is_cut_off_also_at_the_last_piece(
 
 
 def test_a_port_that_is_taken_is_told_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nodeagent.capture.endpoint.worker.LISTEN_FIRST_S", 0.1)
+    monkeypatch.setattr("nodeagent.infra.web.port.FIRST_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with serving(tmp_path, settings_in(tmp_path, port), up=False) as node:

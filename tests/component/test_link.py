@@ -65,7 +65,7 @@ class Node:
         board = Board.create(self.memory_dir / "board", "n1", os.getpid(), 1, cells=8)
         self.cell = board.claim("link", Kind.LINK)
         self.board = board
-        self.source = RegistryCameras(self.config, self.settings, self.memory_dir)
+        self.source = RegistryCameras(self.config, self.settings, self.memory_dir, 1)
         self.initial = self.source.initial()
 
     @property

@@ -11,6 +11,7 @@ import pytest
 
 from nodeagent.contract.errors import ConfigError, Unavailable
 from nodeagent.infra.clock import SystemClock
+from nodeagent.infra.files import write_atomically
 from nodeagent.infra.registry_api import RegistryRefuses, said
 from nodeagent.infra.settings.registry import RegistrySettings
 from nodeagent.supervisor.link.client import RegistryClient
@@ -108,17 +109,18 @@ def test_a_missing_route_is_no_word_on_a_camera(answering: Answering) -> None:
 
 
 def test_a_token_that_was_replaced_in_its_file_is_used(answering: Answering, tmp_path: Path) -> None:
-    path = tmp_path / "token"
-    path.write_text("old" * 12 + "\n")
+    path, old, new = tmp_path / "token", "old" * 12, "new" * 12
+    write_atomically(path, f"{old}\n".encode())
     asking = client(answering.url, token=None, token_file=path)
     asking.cameras("a" * 16)
-    path.write_text("new" * 12)
-    answering.status = 401
-    with pytest.raises(RegistryRefuses):
-        asking.cameras("a" * 16)
-    answering.status = 200
+    write_atomically(path, new.encode())
     asking.cameras("a" * 16)
-    assert answering.tokens == [f"Bearer {'old' * 12}", f"Bearer {'old' * 12}", f"Bearer {'new' * 12}"]
+    # A file that is gone, or holds none, takes nothing back.
+    path.unlink()
+    asking.cameras("a" * 16)
+    write_atomically(path, b"two words")
+    asking.cameras("a" * 16)
+    assert answering.tokens == [f"Bearer {old}", *[f"Bearer {new}"] * 3]
     asking.close()
 
 

@@ -10,7 +10,7 @@ from nodeagent.contract.camera import CameraSpec
 from nodeagent.contract.errors import ConfigError
 from nodeagent.infra.settings.loader import load_settings
 from nodeagent.infra.stop import wait_readable
-from nodeagent.infra.wanted import Grant, Wanted, read_wanted, write_wanted
+from nodeagent.infra.wanted import SEED, Grant, Wanted, read_wanted, write_wanted
 from nodeagent.supervisor.cameras import RegistryCameras
 from nodeagent.supervisor.link.handoff import GRANTED, is_leaving, nudge
 from nodeagent.supervisor.link.reconcile import LetGo, Take
@@ -25,6 +25,17 @@ token = "{token}"
 name = "m"
 file = "m.toml"
 """
+
+INSIDE = """[node]
+state_dir = "."
+[registry]
+inside = true
+[[models]]
+name = "m"
+file = "m.toml"
+"""
+CAMERA = '[[cameras]]\ncamera_id = "{}"\nrecord = {{ url = "/a.mp4" }}\n'
+NOW_NS = 1_767_225_600_000_000_000
 
 
 def spec(camera_id: str) -> CameraSpec:
@@ -45,7 +56,16 @@ class Site:
         self.config.write_text(CONFIG.format(token="t" * 32))
 
     def supervisor(self) -> RegistryCameras:
-        return RegistryCameras(self.config, load_settings(self.config), self.memory_dir)
+        return RegistryCameras(self.config, load_settings(self.config), self.memory_dir, NOW_NS)
+
+    def next_life(self, *cameras: str) -> RegistryCameras:
+        """The supervisor of a tree with a registry inside, and with these cameras in its file."""
+        self.write(*cameras)
+        (self.memory_dir / "link.pipe").unlink(missing_ok=True)
+        return self.supervisor()
+
+    def write(self, *cameras: str) -> None:
+        self.config.write_text(INSIDE + "".join(map(CAMERA.format, cameras)))
 
     def link(self) -> Snapshot:
         return Snapshot(self.state_dir, self.memory_dir)
@@ -184,3 +204,44 @@ def test_a_link_notes_nothing_when_nothing_changed(site: Site) -> None:
     link.change([])
     link.note()
     assert read_wanted(site.state_dir / GRANTED).version == before
+
+
+def seeds(site: Site) -> list[str]:
+    return names(read_wanted(site.state_dir / SEED).cameras)
+
+
+def test_the_first_life_with_a_registry_inside_captures_what_its_file_names(site: Site) -> None:
+    source = site.next_life("gate", "yard")
+    assert names(source.initial()) == ["gate", "yard"]
+    assert source.grants == dict.fromkeys(("gate", "yard"), Grant(NOW_NS // 1_000_000, 1))
+    # As the link finds it, which tells the registry what is served.
+    assert site.link().grants == source.grants
+    assert seeds(site) == ["gate", "yard"]
+    assert (site.state_dir / SEED).stat().st_mode & 0o777 == 0o600
+
+
+def test_later_lives_capture_what_was_granted_and_leave_the_file_to_the_registry(site: Site) -> None:
+    site.next_life("gate").initial()
+    link = site.link()
+    link.change([LetGo("gate", "it was removed")])
+    link.note()
+    source = site.next_life("gate", "yard")
+    assert source.initial() == ()
+    assert seeds(site) == ["gate", "yard"]
+
+
+def test_a_reload_leaves_the_file_s_cameras_to_the_registry_inside(site: Site) -> None:
+    source = site.next_life("gate")
+    source.initial()
+    site.write("gate", "yard")
+    assert names(source.reload()) == ["gate"]
+    assert seeds(site) == ["gate", "yard"]
+    site.write("gate", "gate")
+    with pytest.raises(ConfigError):
+        source.reload()
+    assert seeds(site) == ["gate", "yard"]
+
+
+def test_nobody_takes_the_cameras_of_a_node_whose_registry_goes_with_it(site: Site) -> None:
+    assert not site.next_life("gate").leave()
+    assert is_leaving(site.memory_dir)

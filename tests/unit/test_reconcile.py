@@ -141,6 +141,12 @@ def test_a_registry_is_talked_to_only_where_there_is_one() -> None:
     registry = {"urls": ["http://127.0.0.1:1"], "token": "t" * 32}
     assert "link" in full_roster(Settings.model_validate({"registry": registry}), [])
     assert "link" not in full_roster(Settings(), [])
+    assert "registry" not in full_roster(Settings.model_validate({"registry": registry}), [])
+
+
+def test_a_registry_inside_runs_beside_its_link_once_redis_is_asked_for() -> None:
+    names = list(full_roster(Settings.model_validate({"registry": {"inside": True}}), []))
+    assert names.index("redis") < names.index("registry") < names.index("link")
 
 
 def test_an_outside_redis_is_not_supervised() -> None:
@@ -165,7 +171,7 @@ def test_a_drain_stops_captures_first_and_redis_last() -> None:
         alive -= gone
         now_s += 0.1
     first = [{kind} for kind in (Kind.CAPTURE, Kind.INFERENCE, Kind.JUDGE, Kind.ALARM)]
-    assert order == [*first, {Kind.STORAGE, Kind.ENDPOINT}, {Kind.LINK}, {Kind.REDIS}]
+    assert order == [*first, {Kind.STORAGE, Kind.ENDPOINT}, {Kind.LINK}, {Kind.REGISTRY}, {Kind.REDIS}]
 
 
 def test_a_stage_that_does_not_stop_holds_the_next_one_up_only_until_its_share_is_over() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from nodeagent.contract.errors import ConfigError
 from nodeagent.infra.settings.loader import load_settings
+from registry.inside_settings import load_either
 
 MODELS = '[[models]]\nname = "m"\nfile = "m.toml"\n'
 TOKEN = "t" * 32
@@ -44,7 +45,15 @@ def test_paths_are_relative_to_the_file_and_secrets_hidden(tmp_path: Path) -> No
             f'{MODELS}[registry]\n{URLS}token = "{TOKEN}"\n{CAMERA}',
             "cameras: expected none beside [registry], which knows the cameras",
         ),
-        (f'{MODELS}[registry]\nurls = []\ntoken = "{TOKEN}"\n', "registry.urls: "),
+        (f'{MODELS}[registry]\nurls = []\ntoken = "{TOKEN}"\n', "registry.urls: required, or inside = true"),
+        (f'{MODELS}[registry]\ntoken = "{TOKEN}"\n', "registry.urls: required, or inside = true"),
+        (f'{MODELS}[registry]\n{URLS}token = "{TOKEN}"\nlisten = "h:1"\n', "registry.listen: expected only with"),
+        (f"{MODELS}[registry]\ninside = true\n{URLS}", "registry.urls: expected none with inside = true"),
+        (f'{MODELS}[registry]\ninside = true\ntoken = "{TOKEN}"\n', "registry.token: expected none with inside"),
+        (f'{MODELS}[registry]\ninside = true\nlisten = "8450"\n', "registry.listen: expected `address:port`"),
+        (f"{MODELS}[registry]\ninside = 1\n{URLS}token = '{TOKEN}'\n", "registry.inside: "),
+        (f"[registry]\ninside = true\n{CAMERA}", "models: the cameras need at least one [[models]]"),
+        ("[registry]\ninside = true\n", "models: the cameras of a registry need at least one [[models]]"),
         (f'{MODELS}[registry]\nurls = ["http://u:hunter2"]\ntoken = "{TOKEN}"\n', "registry.urls: expected http://"),
         (
             f'{MODELS}[registry]\n{URLS}token = "{TOKEN}"\nlabels = {{ site = "north side" }}\n',
@@ -63,3 +72,47 @@ def test_faults_are_named(tmp_path: Path, text: str, fault: str) -> None:
     (found,) = map(str, caught.value.faults)
     assert found.startswith(fault)
     assert "hunter2" not in found
+
+
+@pytest.mark.parametrize(
+    ("listen", "url"),
+    [
+        ("127.0.0.1:8450", "http://127.0.0.1:8450"),
+        ("0.0.0.0:9000", "http://127.0.0.1:9000"),
+        ("[::]:9000", "http://[::1]:9000"),
+        ("[fd00::1]:9000", "http://[fd00::1]:9000"),
+        ("north.example:9000", "http://north.example:9000"),
+    ],
+)
+def test_a_registry_inside_is_asked_where_it_listens(tmp_path: Path, listen: str, url: str) -> None:
+    text = f'[node]\nstate_dir = "s"\n{MODELS}[registry]\ninside = true\nlisten = "{listen}"\n{CAMERA}'
+    settings = load_settings(write(tmp_path, text))
+    for door, file in ((settings.node_door, "node.token"), (settings.admin_door, "admin.token")):
+        assert door is not None
+        assert [each.get_secret_value() for each in door.urls] == [url]
+        assert door.token_file == tmp_path / "s" / "registry" / file
+
+
+def test_registries_elsewhere_are_asked_as_the_file_says(tmp_path: Path) -> None:
+    settings = load_settings(write(tmp_path, f'{MODELS}[registry]\n{URLS}token = "{TOKEN}"\n'))
+    assert settings.node_door == settings.admin_door == settings.registry
+    assert not settings.registry_inside
+    assert load_settings(write(tmp_path, "")).node_door is None
+
+
+def test_a_registry_inside_lives_on_what_its_agent_has(tmp_path: Path) -> None:
+    text = f'[node]\nnode_id = "n1"\nstate_dir = "s"\n{MODELS}[registry]\ninside = true\nlisten = "[::1]:9000"\n'
+    path = write(tmp_path, text)
+    settings, made = load_settings(path), load_either(path)
+    assert (made.registry.registry_id, made.registry.host, made.registry.port) == ("n1", "::1", 9000)
+    assert (made.redis_url, made.database_url, made.mode) == (settings.redis_url, settings.database_url, "redis")
+    assert made.key_file == tmp_path / "s" / "registry" / "credentials.keys"
+    path = write(tmp_path, f'{text}[redis]\nurl = "redis://r/0"\n[database]\nurl = "mysql://u:p@h/n"\n')
+    made = load_either(path)
+    assert (made.redis_url, made.database_url) == ("redis://r/0", "mysql://u:p@h/n")
+
+
+def test_an_agent_s_file_is_told_from_a_registry_s(tmp_path: Path) -> None:
+    assert load_either(write(tmp_path, '[registry]\nregistry_id = "reg1"\n')).registry.registry_id == "reg1"
+    with pytest.raises(ConfigError, match=r"registry\.inside: expected true"):
+        load_either(write(tmp_path, f'{MODELS}[registry]\ninside = false\n{URLS}token = "{TOKEN}"\n'))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from dataclasses import replace
 from typing import Final
 
@@ -15,9 +14,9 @@ from nodeagent.capture.endpoint.parts import Parts
 from nodeagent.capture.endpoint.transfer import SEND_PATIENCE_S
 from nodeagent.contract.errors import ConfigError
 from nodeagent.contract.states import State
-from nodeagent.infra.settings.endpoint import EndpointSettings
 from nodeagent.infra.wanted import WantedFile
-from nodeagent.infra.web.server import Limits, Server, listen
+from nodeagent.infra.web.port import take_port
+from nodeagent.infra.web.server import Limits, Server
 from nodeagent.infra.worker import EXIT_FAILED, EXIT_OK, WorkerContext
 
 log = logging.getLogger(__name__)
@@ -26,8 +25,6 @@ log = logging.getLogger(__name__)
 LOOK_S = 0.5
 #: Seconds without a sign of life of the event loop after which the beat stops.
 STUCK_S = 5.0
-#: First and longest wait before the next try to listen, seconds: whoever has the port may be about to leave.
-LISTEN_FIRST_S, LISTEN_MOST_S = 1.0, 30.0
 #: Share of `node.stop_timeout_s` for running requests after TERM.
 DRAIN_SHARE = 0.25
 #: Least right to a processor, as `nice` counts: recording and analysis come first.
@@ -56,7 +53,7 @@ def main(ctx: WorkerContext, _arg: str) -> int:
         raise ConfigError(faults)
     os.nice(NICENESS)
     ctx.cell.ready()
-    listening = _listen(ctx, endpoint)
+    listening = take_port(ctx, "clip endpoint", endpoint.listen, BACKLOG)
     if listening is None:
         return EXIT_OK
     tally = Tally()
@@ -87,23 +84,3 @@ def _count(ctx: WorkerContext, parts: Parts, tally: Tally) -> None:
     for name, count in tally.drain().items():
         ctx.cell.add(name, count)
     ctx.cell.set("transfers", parts.transfers.running)
-
-
-def _listen(ctx: WorkerContext, endpoint: EndpointSettings) -> socket.socket | None:
-    """Take the port, as long as that takes; None when told to stop meanwhile."""
-    wait_s = LISTEN_FIRST_S
-    while not ctx.stop.requested:
-        try:
-            return listen(*endpoint.address, BACKLOG)
-        except OSError as exc:
-            # What `socket` adds to the kernel's words says nothing more; errors of names have numbers below 0.
-            reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else exc.strerror
-            why = f"{endpoint.listen}: {reason}"
-        if ctx.cell.current_state is not State.LISTEN_FAILED:
-            log.error("clip endpoint cannot listen on %s", why, extra={"event": "listen_failed"})
-        ctx.cell.state(State.LISTEN_FAILED, why)
-        next_s = ctx.clock.monotonic_s() + wait_s
-        while ctx.clock.monotonic_s() < next_s and not ctx.stop.wait(LOOK_S):
-            ctx.cell.beat()
-        wait_s = min(2 * wait_s, LISTEN_MOST_S)
-    return None

@@ -21,6 +21,8 @@ _UNIQUE = (
     ("retention", "name"),
     ("peers", "node_id"),
 )
+#: What a `[registry]` says of registries elsewhere.
+_ELSEWHERE = ("urls", "token", "token_file", "ca_file")
 
 
 def cross_faults(doc: dict[str, Any]) -> list[Fault]:
@@ -84,10 +86,24 @@ def _registry(doc: dict[str, Any]) -> Iterator[Fault]:
     registry = doc.get("registry")
     if not isinstance(registry, dict):
         return
-    if _tables(doc.get("cameras")):
-        yield Fault("cameras", "expected none beside [registry], which knows the cameras")
-    if doc.get("models", []) == []:
+    inside, has_cameras = registry.get("inside") is True, bool(_tables(doc.get("cameras")))
+    # With cameras in the file `_models` says it.
+    if doc.get("models", []) == [] and not (inside and has_cameras):
         yield Fault("models", "the cameras of a registry need at least one [[models]]")
+    if inside:
+        given = [key for key in _ELSEWHERE if key in registry]
+        yield from (Fault(f"registry.{key}", "expected none with inside = true: the agent makes it") for key in given)
+        return
+    if has_cameras:
+        yield Fault("cameras", "expected none beside [registry], which knows the cameras")
+    yield from _registries_elsewhere(registry)
+
+
+def _registries_elsewhere(registry: dict[str, Any]) -> Iterator[Fault]:
+    if "listen" in registry:
+        yield Fault("registry.listen", "expected only with inside = true")
+    if registry.get("urls", []) == []:
+        yield Fault("registry.urls", "required, or inside = true, but missing")
     if "token" not in registry and "token_file" not in registry:
         yield Fault("registry.token", "required, or token_file, but missing")
     if "token" in registry and "token_file" in registry:

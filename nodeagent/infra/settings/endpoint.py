@@ -33,6 +33,24 @@ def checked_token(token: SecretStr) -> SecretStr:
     return token
 
 
+def checked_listen(listen: str) -> str:
+    """The `address:port` to listen on.
+
+    Raises:
+        ValueError: it is none.
+    """
+    match = _LISTEN.fullmatch(listen)
+    if match is None or not 1 <= int(match[3]) <= 65_535:
+        raise ValueError("expected `address:port`, such as 0.0.0.0:8440 or [::]:8440")
+    return listen
+
+
+def address_of(listen: str) -> tuple[str, int]:
+    """Host and port of an `address:port`."""
+    host, _, port = listen.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 class TokenSettings(FrozenStrict):
     """`[[endpoint.tokens]]`: one token that opens the clip endpoint.  Take it out, and restart, to revoke it."""
 
@@ -62,19 +80,12 @@ class EndpointSettings(FrozenStrict):
     #: Bytes sent per second by all transfers together, MB: the rest of the disks and of the network is recording's.
     mbytes_per_s: Annotated[Number, Field(gt=0, le=10_000)] = 50.0
 
-    @field_validator("listen")
-    @classmethod
-    def _address(cls, listen: str) -> str:
-        match = _LISTEN.fullmatch(listen)
-        if match is None or not 1 <= int(match[3]) <= 65_535:
-            raise ValueError("expected `address:port`, such as 0.0.0.0:8440 or [::]:8440")
-        return listen
+    _listen = field_validator("listen")(checked_listen)
 
     @property
     def address(self) -> tuple[str, int]:
         """Host and port to listen on."""
-        host, _, port = self.listen.rpartition(":")
-        return host.strip("[]"), int(port)
+        return address_of(self.listen)
 
 
 class PeerSettings(FrozenStrict):

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, SecretStr, StringConstraints, field_validator
 
-from nodeagent.contract.ids import ID_PATTERN, FrozenStrict, Number
+from nodeagent.contract.ids import ID_PATTERN, FrozenStrict, Number, Switch
 from nodeagent.contract.url import check_url
-from nodeagent.infra.settings.endpoint import checked_token
+from nodeagent.infra.settings.endpoint import address_of, checked_listen, checked_token
+
+#: Files that a registry inside writes for who asks it on its machine, mode 0600, in its folder: the tokens of the node
+#: and of commands.
+NODES_FILE: Final = "node.token"
+ADMINS_FILE: Final = "admin.token"
+#: Addresses that mean "every one of this machine", and how such a server is reached from within it.
+_ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (nothing is bound here)
 
 #: A word of placement, as a key or a value.
 Label = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
@@ -31,11 +38,17 @@ class CapacitySettings(FrozenStrict):
 class RegistrySettings(FrozenStrict):
     """`[registry]`: who decides which cameras this node serves.  Left out: the `[[cameras]]` of this file."""
 
+    #: Run a registry within this agent, on its Redis and database, for a site with one server.  It takes the
+    #: `[[cameras]]` of this file that it does not know yet; from then on they are edited over its API.
+    inside: Switch = False
+    #: `address:port` of a registry inside.  Any address but the loopback's takes requests of other hosts,
+    #: whose tokens and credentials anybody on the way can read.
+    listen: str = "127.0.0.1:8450"
     #: http://host:8450 or https://host:8450 of every registry; the node asks one, and the next when it is away.
-    urls: Annotated[tuple[SecretStr, ...], Field(min_length=1, max_length=16)]
+    urls: Annotated[tuple[SecretStr, ...], Field(max_length=16)] = ()
     #: The node's token, as `registry token create` shows it.
     token: SecretStr | None = None
-    #: File that holds the token instead; read again when the registry refuses it.
+    #: File that holds the token instead; read again when it changes.
     token_file: Path | None = None
     #: Certificates to trust, PEM, when the registries' are none that the system trusts.
     ca_file: Path | None = None
@@ -45,6 +58,8 @@ class RegistrySettings(FrozenStrict):
     capacity: CapacitySettings = CapacitySettings()
     #: `broadcast`: the registry gives cameras to nodes.  `claim`: nodes take them from the task pool.
     strategy: Literal["broadcast", "claim"] = "broadcast"
+
+    _listen = field_validator("listen")(checked_listen)
 
     @field_validator("urls")
     @classmethod
@@ -57,3 +72,12 @@ class RegistrySettings(FrozenStrict):
     @classmethod
     def _token(cls, token: SecretStr | None) -> SecretStr | None:
         return token if token is None else checked_token(token)
+
+    def door(self, token_file: Path) -> RegistrySettings:
+        """How to ask a registry inside, whose token lies in this file; others are asked as the section says."""
+        if not self.inside:
+            return self
+        host, port = address_of(self.listen)
+        reached = _ANY.get(host, host)
+        url = f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
+        return self.model_copy(update={"urls": (SecretStr(url),), "token_file": token_file})

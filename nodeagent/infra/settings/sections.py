@@ -18,7 +18,7 @@ from nodeagent.contract.ids import FrozenStrict, ModelName, NodeId, Number, Whol
 from nodeagent.contract.url import check_url
 from nodeagent.infra.redis_url import check_redis_url
 from nodeagent.infra.settings.endpoint import EndpointSettings, PeerSettings
-from nodeagent.infra.settings.registry import RegistrySettings
+from nodeagent.infra.settings.registry import ADMINS_FILE, NODES_FILE, RegistrySettings
 
 GIB = 1024**3
 #: Words in the names of queues that all nodes share, such as `clips.spill` and `clips.retry.5` (`infra.bus`).
@@ -275,6 +275,26 @@ class Settings(FrozenStrict):
     def embedded_redis(self) -> bool:
         """Whether the agent runs a Redis of its own."""
         return self.redis is None
+
+    @property
+    def registry_inside(self) -> bool:
+        """Whether the agent runs a registry of its own."""
+        return self.registry is not None and self.registry.inside
+
+    @property
+    def registry_dir(self) -> Path:
+        """Folder of the registry inside."""
+        return self.node.state_dir / "registry"
+
+    @property
+    def node_door(self) -> RegistrySettings | None:
+        """How this node asks its registries; none: it has none."""
+        return None if self.registry is None else self.registry.door(self.registry_dir / NODES_FILE)
+
+    @property
+    def admin_door(self) -> RegistrySettings | None:
+        """As `node_door`, for people on this machine; of registries elsewhere it knows the node's token only."""
+        return None if self.registry is None else self.registry.door(self.registry_dir / ADMINS_FILE)
 
     @property
     def redis_url(self) -> str:

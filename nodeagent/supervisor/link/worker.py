@@ -50,15 +50,27 @@ def main(ctx: WorkerContext, _arg: str) -> int:
     Raises:
         ConfigError: the token or the certificates of `[registry]` cannot be read.
     """
-    registry = ctx.settings.registry
+    registry = ctx.settings.node_door
     if registry is None:
         raise ConfigError([Fault("registry", "required, but missing")])
+    if not _has_token(ctx, registry):
+        return EXIT_OK
     link = Link(ctx, registry)
     try:
         link.run()
     finally:
         link.close()
     return EXIT_OK
+
+
+def _has_token(ctx: WorkerContext, registry: RegistrySettings) -> bool:
+    """Wait for the first token of a registry inside; whether there is one: not when told to stop meanwhile."""
+    while registry.inside and registry.token_file is not None and not registry.token_file.exists():
+        ctx.cell.beat()
+        ctx.cell.state(State.STARTING, "waits for the registry")
+        if ctx.stop.wait(WAIT_S):
+            return False
+    return True
 
 
 def incarnation_of(memory_dir: Path) -> str:
