@@ -201,7 +201,8 @@ class Talk:
         self._cell.add("reports")
         self._cell.set("answer_ms", round((self._clock.monotonic_s() - asked_s) * 1000))
         self._version = answer.cameras_version
-        stale = self._listed_version is not None and self._version != self._listed_version
+        # Also when the list came before any report was answered: nobody knows then of which version it is.
+        stale = self._heard.asked_s is not None and self._version != self._listed_version
         warnings = (*answer.warnings, *skew(asked_ns, answer.now_ns, self._clock.wall_ns()))
         with self._changed:
             if self._heard.trouble is not None:
