@@ -182,6 +182,7 @@ class Member:
     capacity: Resources | None = None
     costs: dict[CameraId, Resources] = field(default_factory=dict)
     holds: tuple[Holding, ...] = ()
+    models: frozenset[str] | None = None
     _skew_told: bool = False
     _quarantine_until_s: float = float("-inf")
     _seqs: dict[str, int] = field(default_factory=dict)
@@ -287,6 +288,7 @@ class Member:
         # Between the two it stays as it was: a clock on the edge is told of once.
         self._skew_told = off_ns > SKEW_NS or (told and off_ns > SKEW_NS // 2)
         self.labels, self.capacity = report.labels, report.capacity
+        self.models = None if report.models is None else frozenset(report.models)
         self.costs, self.holds, self.leaving = report.costs, report.holds, report.draining
         return () if told else self._warnings()
 

@@ -86,6 +86,7 @@ class NodeView:
         silent_s: seconds since its newest report during which the registry ran; none: it has not reported yet.
         skew_ns: its clock less the registry's.
         ordered: an operator wants it drained; `leaving`: it says so itself.
+        models: names of those that it has loaded; none: it did not tell.
         cameras: those that it owns, sorted; `holds` are those that it says it serves.
         conflict: why another agent under its id is refused; empty: there is none.
     """
@@ -97,6 +98,7 @@ class NodeView:
     skew_ns: int
     labels: Mapping[str, str]
     capacity: Resources | None
+    models: frozenset[str] | None
     costs: Mapping[CameraId, Resources]
     holds: tuple[Holding, ...]
     cameras: tuple[CameraId, ...]
@@ -331,6 +333,7 @@ class Members:
             skew_ns=member.skew_ns,
             labels=member.labels,
             capacity=member.capacity,
+            models=member.models,
             costs=member.costs,
             holds=member.holds,
             cameras=self.tasks.cameras(member.node_id),

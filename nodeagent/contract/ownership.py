@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from nodeagent.contract.errors import DecodeError
-from nodeagent.contract.ids import CameraId, Epoch, Frozen, NodeId, UtcNs
+from nodeagent.contract.ids import CameraId, Epoch, Frozen, ModelName, NodeId, UtcNs
 from nodeagent.contract.report import NodeReport
 
 #: Hash: camera id -> JSON of `TaskStatus`.
@@ -48,6 +48,8 @@ Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 #: The most that a report may say of one resource: a petabyte, or as many bytes a second.  Sums over all cameras of a
 #: site stay far from infinity.
 AMOUNT_MOST = 1e15
+#: Models that a report names at most: a node has a handful in its memory.
+MODELS_MOST = 1000
 _OWNER = re.compile(
     r"^(?P<node>[A-Za-z0-9][A-Za-z0-9_.-]{0,62})/(?P<incarnation>[0-9a-f]{16})/(?P<epoch>[1-9]\d{0,18})$"
 )
@@ -149,6 +151,7 @@ class AgentReport(Frozen):
         capacity: what the node has; left out: not known, it takes part by count alone.
         costs: what cameras were measured to need here, by camera.
         holds: cameras that it serves.
+        models: names of those that it has loaded; left out: not told, each is taken to be there.
         draining: it was told to stop and hands its cameras over.
     """
 
@@ -161,6 +164,7 @@ class AgentReport(Frozen):
     capacity: ToldResources | None = None
     costs: dict[CameraId, ToldResources] = Field(default_factory=dict)
     holds: tuple[Holding, ...] = ()
+    models: Annotated[tuple[ModelName, ...], Field(max_length=MODELS_MOST)] | None = None
     draining: bool = False
 
 

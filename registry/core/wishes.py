@@ -11,7 +11,7 @@ The easy mistake: to give cameras to a node that has only just come back.  It ge
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nodeagent.contract.ids import CameraId, NodeId
 from nodeagent.contract.ownership import Resources
@@ -67,6 +67,7 @@ def wish(row: CameraRow, cost: Resources, avoid: Collection[NodeId] = ()) -> Cam
         camera_id=row.camera_id,
         cost=cost,
         needs={name: labels[name] for name in NEEDED if name in labels},
+        model=row.spec.model or "",
         spread=spread,
         avoid=frozenset(avoid),
     )
@@ -92,6 +93,7 @@ def nodes_of(views: Iterable[NodeView], costs: Costs, *, joining: bool = False, 
                 cameras=len(view.cameras),
                 used=_sum(costs.of(camera_id) for camera_id in view.cameras),
                 closed="" if opened else CLOSED.get(view.phase, ""),
+                models=view.models,
             )
         )
     return found
@@ -188,14 +190,7 @@ def _with(node: Node, cameras: Sequence[Camera]) -> Node:
     if not cameras:
         return node
     used = _sum((node.used, *(camera.cost or ESTIMATE for camera in cameras)))
-    return Node(
-        node_id=node.node_id,
-        capacity=node.capacity,
-        labels=node.labels,
-        cameras=node.cameras + len(cameras),
-        used=used,
-        closed=node.closed,
-    )
+    return replace(node, cameras=node.cameras + len(cameras), used=used)
 
 
 def _sum(parts: Iterable[Resources]) -> Resources:

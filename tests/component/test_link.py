@@ -151,7 +151,7 @@ def test_a_report_tells_what_the_registry_places_by(node: Node, registry: Regist
     assert [r.seq for r in registry.reports] == list(range(1, len(registry.reports) + 1))
     assert (report.report.node_id, report.incarnation, report.draining) == ("n1", node.incarnation, False)
     assert [row.name for row in report.report.rows] == ["link"]
-    assert report.labels == {"site": "north"}
+    assert (report.labels, report.models) == ({"site": "north"}, ("m",))
     assert report.capacity is not None
     assert (report.capacity.infer_per_s, report.capacity.decode_cores) == (100, len(os.sched_getaffinity(0)))
     assert report.capacity.ring_bytes > 0

@@ -9,9 +9,10 @@ import pytest
 
 from nodeagent.contract.ownership import Resources
 from registry.core.wishes import CLOSED, Costs, Question, decide, members_of, nodes_of, wish
+from registry.explain import explain
 from registry.member import NodePhase
 from registry.membership import NodeView
-from registry.placement_rules import Camera, Spread
+from registry.placement_rules import Camera, Decision, Spread, Why
 from registry.store.camera_record import CameraRow
 from tests.support.registry_store import draft
 
@@ -29,6 +30,7 @@ def view(
         skew_ns=0,
         labels={},
         capacity=None if cores is None else Resources(decode_cores=cores),
+        models=None,
         costs={},
         holds=(),
         cameras=cameras,
@@ -117,6 +119,32 @@ def test_labels_that_mean_something_to_placement() -> None:
     assert camera.avoid == {"n2"}
     assert wish(row(spread="door"), ONE).spread == Spread("door")
     assert wish(row(spread_over="rack"), ONE).spread is None
+
+
+def test_a_camera_goes_to_no_node_that_is_known_to_lack_its_model() -> None:
+    spec = draft("gate-1").spec.model_copy(update={"model": "helmets"})
+    camera = wish(replace(row(), spec=spec), ONE)
+    assert camera.model == "helmets"
+    lacks = replace(view("lacks"), models=frozenset({"people"}))
+    silent = view("silent", cameras=("a", "b", "c"))
+    has = replace(view("has", cameras=("d",)), models=frozenset({"helmets", "people"}))
+
+    def best(*views: NodeView) -> Decision:
+        (decision,) = decide(Question([camera], list(views), Costs({}, ONE), {}))
+        return decision
+
+    assert best(lacks, silent, has).node_id == "has"
+    assert best(lacks, silent).node_id == "silent", "an agent that does not tell is taken to have it"
+    assert (best(lacks).node_id, best(lacks).why) == (None, Why.MODEL)
+    found = explain(camera, nodes_of([lacks, silent, has], Costs({})))
+    assert {one.node_id: one.refusals for one in found.candidates} == {
+        "has": (),
+        "silent": (),
+        "lacks": ("model helmets is not there",),
+    }
+    # One that names no model goes anywhere: the first of a node serves it, if there is one.
+    (anywhere,) = decide(Question([wish(row(), ONE)], [replace(lacks, models=frozenset())], Costs({}, ONE), {}))
+    assert anywhere.node_id == "lacks"
 
 
 def test_groups_are_counted_where_their_cameras_are() -> None:

@@ -62,6 +62,7 @@ class Reports:
             ),
             costs=self._costs.of(grants),
             holds=holdings(report, grants),
+            models=tuple(sorted(model.name for model in self._settings.models)),
             draining=leaving,
         )
 
