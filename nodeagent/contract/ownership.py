@@ -174,7 +174,8 @@ class ReportAnswer(Frozen):
     Attributes:
         registry_id: who answers.
         now_ns: its wall clock.
-        cameras_version: grows with every change of any camera's configuration; an agent that has another one asks.
+        cameras_version: another one after a change of a camera that the node serves, owns or may claim; an agent that
+            has another one asks for its list.
         warnings: sentences for a person, such as a clock that is off.
     """
 

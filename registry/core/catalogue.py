@@ -68,6 +68,15 @@ class Catalogue:
         """One camera; none: there is none, as far as is known."""
         return self._rows.get(camera_id)
 
+    def version_of(self, camera_ids: Iterable[CameraId]) -> int:
+        """A number that is another one after one of these cameras changed, and mostly after another's did not.
+
+        It is the newest change of theirs.  Of a camera that is not known the newest of all counts: it may be deleted.
+        """
+        rows, version = self._rows, self._version
+        found = (rows.get(camera_id) for camera_id in camera_ids)
+        return max((version if row is None else row.change_no for row in found), default=0)
+
     def refresh(self, seen: dict[CameraId, int], now_ns: int) -> dict[CameraId, int]:
         """Read what changed; returns the new version of each camera that did, 0 of a deleted one.
 

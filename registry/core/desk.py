@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 
 from nodeagent.contract.errors import Unavailable
 from nodeagent.contract.ids import CameraId, NodeId
@@ -58,7 +59,7 @@ class Desk:
         return ReportAnswer(
             registry_id=self.registry_id,
             now_ns=wall_ns,
-            cameras_version=self.office.catalogue.version,
+            cameras_version=self._version_for(report),
             warnings=verdict.warnings if verdict is not None else (),
         )
 
@@ -230,6 +231,18 @@ class Desk:
     @property
     def _clock(self) -> Clock:
         return self.office.clock
+
+    def _version_for(self, report: AgentReport) -> int:
+        """The version of what a node is told of: when one camera changes, the others' nodes have nothing to ask."""
+        catalogue = self.office.catalogue
+        if not self.office.places:
+            # It keeps all cameras that it may claim.
+            return catalogue.version
+        serves = (hold.camera_id for hold in report.holds)
+        # Also what it owns and cannot serve: a change may mend that.  Without the lock, which the loop may hold for
+        # longer than a report is to wait: what one node owns is copied in one step.
+        owns = self.office.site.members.tasks.cameras(report.report.node_id)
+        return catalogue.version_of(chain(serves, owns))
 
     def _views(self) -> list[NodeView]:
         return self.office.site.views(self._clock.monotonic_s())

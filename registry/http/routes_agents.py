@@ -85,8 +85,8 @@ def _list(parts: Parts, node_id: NodeId, incarnation: str, claims: bool) -> str:
 
 
 def _rows(parts: Parts, camera_ids: Mapping[CameraId, int]) -> list[CameraRow]:
-    """These cameras, by id, without those that are disabled: out of memory, since all nodes ask when one camera was
-    changed, and while the database is away, too; what was made a moment ago out of the database.  What is missing its
+    """These cameras, by id, without those that are disabled: out of memory, since many nodes may ask at
+    once, and while the database is away, too; what was made a moment ago out of the database.  What is missing its
     node asks for again.
     """
     rows = dict(parts.core.configurations(camera_ids))

@@ -433,6 +433,29 @@ def test_a_node_gets_its_cameras_with_their_credentials_and_nobody_else_does(
     assert agent.get("/cameras/z/owner").json() == {"known": False, "owner": None}
 
 
+def test_only_the_nodes_that_a_change_concerns_have_to_ask(registry: RegistryServing, admin: httpx.Client) -> None:
+    for camera_id in ("a", "b", "c"):
+        admin.post("/cameras", json=camera(camera_id))
+    owned = {node_id: registry.give(camera_id, node_id) for camera_id, node_id in (("a", "n1"), ("b", "n2"))}
+
+    def told(node_id: str, *serves: str) -> int:
+        holds = tuple(Holding(camera_id=name, epoch=owned[node_id].epoch, version=1) for name in serves)
+        with registry.client(node_id) as client:
+            sent = report_of(node_id, holds=holds).model_dump_json()
+            return int(client.post(f"/nodes/{node_id}/report", content=sent).json()["cameras_version"])
+
+    # One that it owns and does not serve, perhaps because it cannot, concerns it as well.
+    before = told("n1"), told("n2", "b")
+    admin.put("/cameras/a", json=camera("a", name="Gate"), headers=seen(1))
+    admin.put("/cameras/c", json=camera("c", name="Yard"), headers=seen(1))
+    assert eventually(lambda: told("n1") != before[0])
+    assert told("n2", "b") == before[1]
+    changed = told("n1", "a")
+    assert admin.delete("/cameras/a", headers=seen(2)).status_code == 204
+    assert eventually(lambda: told("n1", "a") != changed), "it is deleted, and served still"
+    assert told("n2", "b") == before[1]
+
+
 def test_the_owner_of_a_camera_that_is_disabled_hears_so(
     registry: RegistryServing, admin: httpx.Client, agent: httpx.Client
 ) -> None:
