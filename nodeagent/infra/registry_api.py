@@ -46,8 +46,10 @@ _REFUSALS: Final = frozenset(
         HTTPStatus.PRECONDITION_REQUIRED,
     }
 )
-#: Longest sentence that is taken over from an answer, and longest one on a faulty field, characters.
-_SAID_MOST, _FAULT_MOST = 160, 400
+#: Longest sentence that is taken over from an answer, characters: what is to be done stands at its end.
+_SAID_MOST: Final = 400
+#: Longest name of a faulty field, characters.
+_FIELD_MOST: Final = 160
 #: Most faulty fields that are taken over.
 _FAULTS_MOST: Final = 50
 _OBJECT: Final = TypeAdapter(dict[str, Any])
@@ -219,7 +221,7 @@ def faults_in(body: bytes) -> list[Fault]:
     listed = _object(body).get("faults")
     rows = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
     return [
-        Fault(_line(row.get("field"), _SAID_MOST), _line(row.get("message"), _FAULT_MOST))
+        Fault(_line(row.get("field"), _FIELD_MOST), _line(row.get("message"), _SAID_MOST))
         for row in rows[:_FAULTS_MOST]
     ]
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from nodeagent.contract.ids import CameraId
+from nodeagent.contract.ids import CameraId, NodeId
 from registry.core.catalogue import Catalogue
 from registry.core.site import Site
 from registry.core.wishes import SPREAD, Costs, Question, members_of, nodes_of, wish
 from registry.explain import Explanation, explain
 from registry.membership import NodeView
 from registry.placement import Placement, capacity_without
+from registry.placement_load import Scales, loads, used_of
 from registry.placement_rules import Camera, Members, estimate
 from registry.placement_table import Cameras, Nodes
 
@@ -59,6 +60,11 @@ class Asked:
         """Where these cameras should go; see `Question`."""
         costs = self.costs()
         return Question(self.cameras(camera_ids, costs), views, costs, self.groups(), forced, orphans)
+
+    def loads(self, views: Sequence[NodeView]) -> dict[NodeId, float]:
+        """How full each node is, as placement counts; 1 is full."""
+        nodes = Nodes.of(nodes_of(views, self.costs()))
+        return dict(zip(nodes.ids, loads(used_of(nodes), Scales.of(nodes).per).tolist(), strict=True))
 
     def without(self, view: NodeView, views: Sequence[NodeView]) -> Placement:
         """Where a node's cameras would go without it."""

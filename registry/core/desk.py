@@ -96,13 +96,14 @@ class Desk:
     def node(self, node_id: NodeId) -> NodeStanding:
         """One node."""
         view = self._view(node_id)
-        return self._standing(view, self._row(node_id))
+        return self._standing(view, self._row(node_id), self._loads())
 
     def nodes(self, after: str, limit: int, phase: NodePhase | None) -> Sequence[NodeStanding]:
         """The next nodes by id."""
         views = [view for view in self._views() if view.node_id > after and phase in (None, view.phase)][:limit]
         rows = self._rows(after, views[-1].node_id) if views else {}
-        return [self._standing(view, rows.get(view.node_id)) for view in views]
+        loads = self._loads()
+        return [self._standing(view, rows.get(view.node_id), loads) for view in views]
 
     def drain(self, node_id: NodeId, order: DrainOrder, version: int | None) -> NodeStanding:
         """Order a node to hand its cameras over."""
@@ -113,14 +114,14 @@ class Desk:
             self._check_room(view)
         row = self._ordered(node_id, version, lambda number: self.notes.order_drain(node_id, number, order))
         log.info("node %s: drain ordered by %s", node_id, order.by, extra={"event": "drain_ordered", "node": node_id})
-        return self._standing(view, row)
+        return self._standing(view, row, self._loads())
 
     def undrain(self, node_id: NodeId, by: str, version: int | None) -> NodeStanding:
         """Take that order back."""
         view = self._view(node_id)
         row = self._ordered(node_id, version, lambda number: self.notes.end_drain(node_id, number))
         log.info("node %s: drain ended by %s", node_id, by, extra={"event": "drain_ended", "node": node_id})
-        return self._standing(view, row)
+        return self._standing(view, row, self._loads())
 
     def forget(self, node_id: NodeId, by: str, version: int | None) -> None:
         """Forget a node that is gone for good."""
@@ -253,7 +254,10 @@ class Desk:
             raise Unknown(f"node {node_id}")
         return view
 
-    def _standing(self, view: NodeView, row: NodeRow | None) -> NodeStanding:
+    def _loads(self) -> Mapping[NodeId, float]:
+        return self.asked.loads(self._views())
+
+    def _standing(self, view: NodeView, row: NodeRow | None, loads: Mapping[NodeId, float]) -> NodeStanding:
         site = self.office.site
         with site.lock:
             shown = site.shown.get(view.node_id)
@@ -267,6 +271,7 @@ class Desk:
         return NodeStanding(
             view=view,
             version=row.version if row is not None else 0,
+            load=loads.get(view.node_id, 0.0),
             report=shown.report.report if shown is not None else None,
             drain=drain,
         )

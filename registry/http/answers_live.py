@@ -64,9 +64,14 @@ class Node(Frozen):
     skew_ns: int
     labels: dict[str, str]
     capacity: Resources | None
-    #: How many cameras it owns, and how many it says that it serves.
+    #: Names of the models that it has loaded; none: it does not tell.
+    models: tuple[str, ...] | None
+    #: How many cameras it owns (`container_load` in Redis), and how many it says that it serves.
     owns: int
     serves: int
+    #: How full these make it, by the shortest of its resources, or by their number where it does not tell its capacity;
+    #: 1 is full.
+    load: float
     drain: Drain | None
     #: Why another agent under its id is refused; empty: there is none.
     conflict: str
@@ -89,8 +94,10 @@ class Node(Frozen):
             skew_ns=view.skew_ns,
             labels=dict(view.labels),
             capacity=view.capacity,
+            models=None if view.models is None else tuple(sorted(view.models)),
             owns=len(view.cameras),
             serves=len(view.holds),
+            load=round(standing.load, 4),
             drain=None if standing.drain is None else Drain.of(standing.drain),
             conflict=view.conflict,
         )

@@ -146,7 +146,7 @@ def test_certificates_that_are_none_are_a_fault_of_the_configuration(tmp_path: P
         (b'{"detail": [{"msg": "odd"}]}', "odd"),
         (b'{"detail": {"a": 1}}', ""),
         (b'{"detail": "a\\u001b[31m\\nb"}', "a [31m b"),
-        (b'{"detail": "' + b"x" * 999 + b'"}', "x" * 160),
+        (b'{"detail": "' + b"x" * 999 + b'"}', "x" * 400),
         (b"<html>", ""),
     ],
 )

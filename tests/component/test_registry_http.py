@@ -576,6 +576,14 @@ def test_nodes_and_assignments_are_listed(registry: RegistryServing, admin: http
     admin.post("/cameras", json=camera("c3", labels={"site": "nowhere"}))
     eventually(lambda: admin.get("/cluster").json()["cameras"] == {"owned": 3, "pooled": 1})
     registry.report(*NODES, labels={"rack": "r"})
+    (whole,) = [one for one in admin.get("/nodes").json()["nodes"] if one["node_id"] == "n1"]
+    assert (whole["load"], whole["models"]) == (0.02, None), (
+        "by number, a hundred are full; an older agent tells nothing"
+    )
+    told = {"capacity": {"decode_cores": 0.6, "infer_per_s": 99, "ring_bytes": 1e12, "write_bytes_s": 1e12}}
+    registry.report("n1", labels={"rack": "r"}, models=("people", "helmets"), **told)
+    one = admin.get("/nodes/n1").json()["node"]
+    assert (one["load"], one["models"]) == (0.5, ["helmets", "people"]), "of its cores: they are what it is short of"
     page = admin.get("/nodes", params={"limit": 1}).json()
     assert [(one["node_id"], one["owns"], one["labels"]) for one in page["nodes"]] == [("n1", 2, {"rack": "r"})]
     assert [one["node_id"] for one in admin.get(page["next"].removeprefix("/api/v1")).json()["nodes"]] == ["n2"]
