@@ -19,7 +19,7 @@ from pathlib import Path
 
 from nodeagent.capture.disk_writer import STALL_S, DiskStalled, Hands
 from nodeagent.capture.journal import Closed, Journal
-from nodeagent.contract.clip import ClipId, clip_file_name, part_file_name
+from nodeagent.contract.clip import ClipId, ClipTask, clip_file_name, part_file_name
 from nodeagent.infra.files import rename_durably
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 MAX_WAITING = 2000
 #: Clips that are closed in one go when the state folder can be written again: with their syncs about a second's work.
 AT_ONCE = 20
+#: Epochs of which the last number is known; a clip is held back for less than one takes.
+EPOCHS_KEPT = 8
 
 
 class Closer:
@@ -47,6 +49,8 @@ class Closer:
         self.hands = Hands()
         self.trouble = ""
         self._waiting: deque[Closed] = deque()
+        #: By epoch, the clip that got the last number: one that a slow disk held back may end an epoch that is over.
+        self._epochs: dict[int, ClipTask] = {}
 
     @property
     def last(self) -> Closed | None:
@@ -55,17 +59,22 @@ class Closer:
 
     def next_seq(self, epoch: int) -> int:
         """The number that the next clip of this epoch gets."""
-        last = self.last
+        if epoch in self._epochs:
+            return self._epochs[epoch].clip_seq + 1
+        last = self.journal.last
         return last.task.clip_seq + 1 if last is not None and last.task.epoch == epoch else 0
 
     def epoch_started_ns(self, epoch: int) -> int | None:
         """Capture time of the epoch's first sample; None when no clip of it was finished yet."""
-        if self._waiting and self._waiting[-1].task.epoch == epoch:
-            return self._waiting[-1].task.epoch_started_ns
+        if epoch in self._epochs:
+            return self._epochs[epoch].epoch_started_ns
         return self.journal.epoch_started_ns if self.journal.epoch == epoch else None
 
     def close(self, closed: Closed) -> None:
         """Close a clip whose file is complete and synced, after those that wait."""
+        self._epochs[closed.task.epoch] = closed.task
+        while len(self._epochs) > EPOCHS_KEPT:
+            del self._epochs[min(self._epochs)]
         self._waiting.append(closed)
         if len(self._waiting) > MAX_WAITING:
             oldest = self._waiting.popleft()

@@ -76,6 +76,12 @@ def _parse_closed(record: dict[str, Any]) -> Closed:
     return Closed(task, Path(record["folder"]), int(record["last_frame_ns"]))
 
 
+def _later(last: Closed | None, closed: Closed) -> Closed:
+    if last is None:
+        return closed
+    return max(last, closed, key=lambda one: (one.task.epoch, one.task.clip_seq))
+
+
 def journals_folder(state_dir: Path) -> Path:
     """Where a node's journals lie, each named for its camera."""
     return state_dir / "journal"
@@ -87,7 +93,7 @@ class Journal:
     Attributes:
         epoch: the epoch in use; 0 when the journal is new.
         epoch_started_ns: capture time of its first sample; none before there was one.
-        last: the clip that was closed last, whatever its epoch.
+        last: the clip with the highest number of the highest epoch: one that its disk held back does not come after it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -122,9 +128,10 @@ class Journal:
         if kind == "epoch":
             self.epoch, self.epoch_started_ns = int(record["epoch"]), int(record["started_ns"])
         elif kind == "closed":
-            self.last = _parse_closed(record)
-            kept[self.last.key] = self.last
-            self._unconfirmed[self.last.key] = offset
+            closed = _parse_closed(record)
+            self.last = _later(self.last, closed)
+            kept[closed.key] = closed
+            self._unconfirmed[closed.key] = offset
         elif kind == "confirmed":
             key = (int(record["epoch"]), int(record["start_ns"]))
             kept.pop(key, None)
@@ -180,7 +187,7 @@ class Journal:
         """
         with self._lock:
             self._unconfirmed[closed.key] = self._append(closed.line(), sync=True)
-            self.last = closed
+            self.last = _later(self.last, closed)
             if closed.task.ring is not None:
                 self._rings[closed.key] = closed.task.ring
             while len(self._rings) > RINGS_KEPT:

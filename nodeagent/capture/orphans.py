@@ -40,9 +40,14 @@ from nodeagent.ring.writer import forget_rings
 
 log = logging.getLogger(__name__)
 
-#: How often the journals are looked at, seconds: nobody waits for this, and a look reads a camera's hour folders.
-LOOK_S = 60.0
+#: How often journals of cameras that left are looked for, seconds.  When the broker comes back, the judge of a camera
+#: that moved waits `judge.reorder.HANDOVER_WAIT_S` for what lies here.
+LOOK_S = 5.0
+#: How long a camera that was not finished is left alone, seconds: it waits for a disk, and each time reads its hour
+#: folders.  One that waits for the broker is finished at the first look that reaches it.
+REST_S = 60.0
 #: Longest that clips of one camera are announced in one look, seconds: if it comes back, its capture waits so long.
+#: Also how long a look waits for the broker, once.
 HOLD_S = 3.0
 #: Pause before an announcement is tried again within that time, seconds: a connection is made in less.
 _RETRY_S = 0.2
@@ -79,6 +84,11 @@ class Orphans:
         self._stop = stop
         self._connect = connect
         self._bus: Bus | None = None
+        #: Whether the broker was reached in this look; None before anybody asked.
+        self._reached: bool | None = None
+        #: By camera that was not finished, until when it rests, monotonic seconds, and those whose clips wait.
+        self._rests_s: dict[str, float] = {}
+        self._unannounced: set[str] = set()
         self._wanted = WantedFile(settings.node.state_dir / "wanted.json")
 
     def look(self) -> None:
@@ -87,12 +97,30 @@ class Orphans:
             for path in sorted(journals_folder(self._settings.node.state_dir).glob("*.jsonl")):
                 if self._stop.requested:
                     return
-                if self._is_unwanted(path.stem):
+                if self._is_unwanted(path.stem) and self._is_due(path.stem):
                     self._finish_if_free(path)
         finally:
+            self._reached = None
             if self._bus is not None:
                 self._bus.close()
                 self._bus = None
+
+    def _is_due(self, camera_id: str) -> bool:
+        """Whether a look at this camera is worth what it costs."""
+        if self._clock.monotonic_s() >= self._rests_s.get(camera_id, 0.0):
+            return True
+        return camera_id in self._unannounced and self._reaches_bus()
+
+    def _reaches_bus(self) -> bool:
+        end_s = self._clock.monotonic_s() + HOLD_S
+        while self._reached is None:
+            try:
+                self._open_bus()
+                self._reached = True
+            except (Unavailable, ConfigError):
+                if self._stop.wait(_RETRY_S) or self._clock.monotonic_s() >= end_s:
+                    self._reached = False
+        return self._reached
 
     def _is_unwanted(self, camera_id: str) -> bool:
         """Whether the camera is known to be removed; while there is no good snapshot, none is."""
@@ -127,11 +155,16 @@ class Orphans:
             ledger = Ledger(self._settings.node.state_dir, camera_id, end_ns, now_ns)
             recover(storage, self._plan(journal), (Closer(journal), ledger), camera_id, self._clock)
             self._announce(journal, camera_id)
+            self._rests_s[camera_id] = self._clock.monotonic_s() + REST_S
+            self._unannounced.discard(camera_id)
+            if journal.unconfirmed:
+                self._unannounced.add(camera_id)
             if self._is_done(storage, journal, camera_id) and _account_to(now_ns, ledger):
                 # Killed before the lock's name goes too: an empty file, which the next capture of this name takes.
                 path.unlink()
                 lock_path(path).unlink()
                 sync_folder(path.parent)
+                del self._rests_s[camera_id]
                 log.info("camera %s was removed: all is told", camera_id, extra={"event": "orphan_finished"})
         finally:
             journal.close()
@@ -143,6 +176,9 @@ class Orphans:
         return Plan(self._settings.node.node_id, fields["sample_fps"].default, width)
 
     def _announce(self, journal: Journal, camera_id: str) -> None:
+        if journal.unconfirmed and not self._reaches_bus():
+            _say_waiting(journal, camera_id, "the broker is away")
+            return
         end_s = self._clock.monotonic_s() + HOLD_S
         while (closed := journal.first_unconfirmed()) is not None:
             try:

@@ -95,11 +95,15 @@ class Site:
         cameras = tuple(CameraSpec(camera_id=name, record=StreamSpec(url="rtsp://h/c")) for name in camera_ids)
         write_wanted(self.bench.state_dir / "wanted.json", Wanted(version, cameras))
 
-    def look(self) -> None:
-        """One look of a finisher that has just started."""
+    def finisher(self) -> Orphans:
+        """One that has just started."""
         settings, bus = self.settings, self.bus
         clock = SetClock(self.now_ns)
-        Orphans(settings, self.bench.memory_dir, clock, Stop(), lambda _: bus).look()  # type: ignore[arg-type, return-value]
+        return Orphans(settings, self.bench.memory_dir, clock, Stop(), lambda _: bus)  # type: ignore[arg-type, return-value]
+
+    def look(self) -> None:
+        """Its first look."""
+        self.finisher().look()
 
     def rings(self) -> list[str]:
         return [path.name for path in (self.bench.memory_dir / "rings").iterdir()]
@@ -164,6 +168,23 @@ def test_clips_without_a_route_spill_and_an_absent_broker_is_waited_for(site: Si
     site.bus.away, site.bus.unroutable = False, True
     site.look()
     assert site.bus.kept == [(CLIPS_SPILL, number) for number in range(len(site.bench.clips()))]
+    assert not site.path.exists()
+
+
+def test_while_the_broker_is_away_a_look_costs_little_and_the_first_one_that_reaches_it_announces_all(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repairs: list[str] = []
+    whole = module.recover
+    monkeypatch.setattr(module, "recover", lambda *of: (repairs.append(of[3]), whole(*of))[1])
+    site.bus.away = True
+    orphans = site.finisher()
+    for _ in range(3):
+        orphans.look()
+    assert (site.bus.kept, repairs) == ([], [CAMERA])
+    site.bus.away = False
+    orphans.look()
+    assert len(site.bus.kept) == len(site.bench.clips())
     assert not site.path.exists()
 
 

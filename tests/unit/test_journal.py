@@ -179,3 +179,27 @@ def test_a_clip_is_renamed_once_wherever_the_kill_was(tmp_path: Path) -> None:
     (tmp_path / part_file_name(other.task.clip_id)).write_bytes(b"next")
     Closer(journal).close(other)
     assert sorted(p.suffix for p in tmp_path.iterdir()) == [".jsonl", ".mp4", ".mp4"]
+
+
+def test_a_clip_that_its_disk_held_back_past_a_change_of_epoch_keeps_its_number_and_its_epochs_beginning(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "journal" / "cam.jsonl"
+    closer = Closer(Journal(path))
+
+    def close(epoch: int, start_ns: int) -> tuple[int, int]:
+        started_ns = closer.epoch_started_ns(epoch)
+        fields = {
+            "epoch": epoch, "start_ns": start_ns, "clip_seq": closer.next_seq(epoch),
+            "epoch_started_ns": start_ns if started_ns is None else started_ns,
+        }  # fmt: skip
+        task = closed(0).task.model_copy(update=fields)
+        closer.close(Closed(task, tmp_path, start_ns + 8))
+        return task.clip_seq, task.epoch_started_ns
+
+    told = [close(5, 1000), close(5, 1010), close(9, 1030), close(5, 1020), close(9, 1040)]
+    assert told == [(0, 1000), (1, 1000), (0, 1030), (2, 1000), (1, 1030)]
+    # Killed after the clip that was held back, the next life goes on where the newest epoch is.
+    close(5, 1025)
+    closer = Closer(Journal(path))
+    assert close(9, 1050) == (2, 1030)
