@@ -59,6 +59,18 @@ class HandOn:
             case late.Step.SEND:
                 self._publish(delivery, hops + 1)
 
+    def refuse_or_send(self, delivery: Delivery, *, is_own: bool) -> None:
+        """What came to this judge's own queue though its camera left; `is_own`: it was captured on this node."""
+        hops = late.hops_of(delivery.message.headers)
+        match late.step_of_left(hops, delivery.attempt, is_own=is_own):
+            case late.Step.REFUSE:
+                self._bus.ack(delivery)
+                self._cell.add("refused")
+            case late.Step.PAUSE:
+                self._insist(lambda: self._bus.later(delivery, late.LEFT_PAUSE_S), "put off detections")
+            case _:
+                self._publish(delivery, hops + 1)
+
     def _publish(self, delivery: Delivery, hops: int) -> None:
         kind = delivery.message.headers.get(TYPE_HEADER, "")
         message = Message(delivery.message.body, {TYPE_HEADER: kind, late.HOPS_HEADER: str(hops)})

@@ -6,6 +6,9 @@ tracks, in the watermark and in `clips_judged`, or in none of them.
 A sample of epoch e is accepted only if it is older than the beginning of every higher epoch that is known, and newer
 than the newest sample judged.  So a previous owner's late clips are judged and a stale owner's are not; an owner that
 never sent a picture fences nobody.
+
+Clips are told apart from what was judged by epoch first and start second: two owners' clips overlap, so a clip of a
+later owner that begins before the last one judged is new all the same, and its samples decide.
 """
 
 from __future__ import annotations
@@ -94,18 +97,17 @@ class Ledger:
 
     def arrive(self, header: DetectionsHeader) -> Arrival:
         """Say what a clip is, and learn of its epoch."""
-        if header.start_ns <= self.start_ns:
+        if (header.epoch, header.start_ns) <= self.watermark:
             return self._behind(header)
-        fence_ns = self.fence_ns(header.epoch)
-        if fence_ns is not None and header.start_ns >= fence_ns:
-            return Arrival.FENCED
         if header.epoch not in self.epochs:
             # Without any state left the first clip seen is taken for the first one due.
             first = None if not self.epoch else 0
             self.epochs[header.epoch] = Progress(header.epoch_started_ns, first)
             while len(self.epochs) > EPOCHS_MAX:
                 del self.epochs[min(self.epochs)]
-        return Arrival.NEW if header.epoch in self.epochs else Arrival.FENCED
+        fence_ns = self.fence_ns(header.epoch)
+        is_over = fence_ns is not None and header.start_ns >= fence_ns
+        return Arrival.NEW if header.epoch in self.epochs and not is_over else Arrival.FENCED
 
     def _behind(self, header: DetectionsHeader) -> Arrival:
         seq = header.clip_seq

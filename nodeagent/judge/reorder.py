@@ -7,26 +7,23 @@ backlog that may take minutes, and a backlog that moves is not missing.  The wai
 stands still while the bus is away (`ServedClock`): what cannot arrive must not be declared missing.
 
 Between two epochs there is no number that tells whether the older one is complete.  If its newest clip does not reach
-the younger one's beginning, the younger one waits a little for what its predecessor may still send.
+the younger one's first sample, the younger one waits a little for what its predecessor may still send:
+`HANDOVER_WAIT_S`, which starts anew at each clip of the predecessor.  What comes after that is late, for good.
 
 Clips that wait here are unsettled on the bus: they are no part of a snapshot, and come again after a kill.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
-from nodeagent.contract.detections import ClipDetections
-from nodeagent.contract.ids import NS_PER_S
+from nodeagent.contract.detections import ClipDetections, DetectionsHeader
 
 #: How long a new epoch waits for clips of the one before, seconds: a spilled clip takes 8 s in its queue, 2 s of work.
+#: However long ago that one ended: its clips may have waited for the broker all the while.
 HANDOVER_WAIT_S: Final = 10.0
-#: An older epoch whose newest clip ends this close to the new one's beginning is complete, seconds.
-HANDOVER_SLACK_S: Final = 2.0
-#: An older epoch that ended longer ago than this sends nothing any more, seconds.
-HANDOVER_SPAN_S: Final = 60.0
 
 Token = TypeVar("Token")
 
@@ -107,6 +104,15 @@ class Reorder(Generic[Token]):
         else:
             clips[key] = Held(clip, [token], served_s)
 
+    def sift(self, keep: Callable[[DetectionsHeader], bool]) -> list[Ready[Token]]:
+        """Take out what is not to be kept: a clip that will be refused anyway must hold up no other one."""
+        taken = []
+        for clips in self.held.values():
+            for key in [key for key, held in clips.items() if not keep(held.clip.header)]:
+                held = clips.pop(key)
+                taken.append(Ready(held.clip, tuple(held.tokens)))
+        return taken
+
     def ready(self, epochs: dict[int, Progress], served_s: float) -> Iterator[Ready[Token]]:
         """Yield clips whose turn it is, oldest epoch first.
 
@@ -149,20 +155,16 @@ class Reorder(Generic[Token]):
         return Ready(held.clip, tuple(held.tokens), missing)
 
     def _predecessor_may_send(self, epoch: int, epochs: dict[int, Progress], served_s: float) -> bool:
-        older = [known for known in epochs if known < epoch]
-        if not older:
+        # Of an epoch that is known and was never judged nothing was accepted, and nothing is waited for.
+        ends = [known.end_ns for number, known in epochs.items() if number < epoch and known.end_ns]
+        if not ends:
             return False
-        silence_s = (epochs[epoch].started_ns - epochs[max(older)].end_ns) / NS_PER_S
-        if not HANDOVER_SLACK_S < silence_s < HANDOVER_SPAN_S:
+        clips = self.held[epoch]
+        # A node that was granted its camera anew begins a clip where the last one ended, and a sample a little later.
+        if max(ends) >= epochs[epoch].started_ns or max(ends) == min(clips)[1]:
             return False
-        since_s = min(held.since_s for held in self.held[epoch].values())
+        since_s = max(self.moved_s, min(held.since_s for held in clips.values()))
         return served_s - since_s < min(HANDOVER_WAIT_S, self.wait_s)
-
-    def clips(self) -> Iterator[ClipDetections]:
-        """Everything that waits."""
-        for clips in self.held.values():
-            for held in clips.values():
-                yield held.clip
 
     def tokens(self) -> Iterator[Token]:
         """The deliveries of everything that waits."""

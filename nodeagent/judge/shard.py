@@ -7,6 +7,7 @@ then delivers again what was not settled, and the snapshots say where to go on.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Generic
@@ -27,6 +28,7 @@ class Batch(Generic[Token]):
         alarms: messages, with the timings of the clip that caused each.
         judges: by camera, those whose state changed.
         settled: deliveries that are done with then.
+        strays: deliveries of cameras that are not wanted here any more; who has them now judges them.
         end_ns: capture time at which the newest clip judged here ended; 0: none was.
         refused: clips of cameras that are not wanted here.
     """
@@ -34,11 +36,12 @@ class Batch(Generic[Token]):
     alarms: list[tuple[AlarmMessage, dict[str, int]]] = field(default_factory=list)
     judges: dict[str, CameraJudge] = field(default_factory=dict)
     settled: list[Token] = field(default_factory=list)
+    strays: list[Token] = field(default_factory=list)
     end_ns: int = 0
     refused: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.alarms or self.judges or self.settled)
+        return bool(self.alarms or self.judges or self.settled or self.strays)
 
 
 class Shard(Generic[Token]):
@@ -66,9 +69,7 @@ class Shard(Generic[Token]):
         for camera_id in sorted(set(self.judges) - set(self.specs)):
             del self.judges[camera_id]
         for camera_id in sorted(set(self._waiting) - set(self.specs)):
-            dropped = list(self._waiting.pop(camera_id).tokens())
-            batch.settled += dropped
-            batch.refused += len(dropped)
+            batch.strays += self._waiting.pop(camera_id).tokens()
         for camera_id, judge in self.judges.items():
             spec = self.specs[camera_id]
             if spec.rules != judge.rules.rules:
@@ -106,19 +107,18 @@ class Shard(Generic[Token]):
 
     def _judge_camera(self, camera_id: str, waiting: Reorder[Token], served_s: float, batch: Batch[Token]) -> None:
         judge = self._judge(camera_id, batch)
-        for held in waiting.clips():
-            # A state that was loaded anew does not know the epochs of what waits.
-            judge.ledger.arrive(held.header)
-        for ready in waiting.ready(judge.ledger.epochs, served_s):
+        # A clip that waits may have been overtaken: by a younger epoch's, or by a state that was loaded anew, which has
+        # to learn the epochs of what waits too.
+        overtaken = waiting.sift(lambda header: judge.ledger.arrive(header) is Arrival.NEW)
+        for ready in itertools.chain(overtaken, waiting.ready(judge.ledger.epochs, served_s)):
             batch.settled += ready.tokens
             judge.ledger.counters.duplicates += len(ready.tokens) - 1
             batch.judges[camera_id] = judge
-            # A clip that waited may have been overtaken: by a younger epoch's, or by a state that was loaded anew.
-            arrival = judge.ledger.arrive(ready.clip.header)
+            header = ready.clip.header
+            arrival = judge.ledger.arrive(header)
             if arrival is not Arrival.NEW:
                 judge.ledger.count(arrival)
                 continue
-            header = ready.clip.header
             batch.alarms += [(alarm, header.timings) for alarm in judge.judge(ready.clip, ready.missing)]
             batch.end_ns = max(batch.end_ns, header.end_ns)
 

@@ -1,8 +1,10 @@
 """Where a camera's judge is kept: Redis, so that another node can go on with it, and this node's disk, so that a lost
 Redis costs nothing.
 
-Both copies hold the same bytes (`snapshot`).  Redis refuses a snapshot that is older than the one it has, by (epoch,
-start of the newest clip judged), so a judge that lost its camera cannot put the clock back.  The disk copy is replaced
+Both copies hold the same bytes (`snapshot`).  Redis takes a snapshot only from the judge that knows the one before:
+there is one line of them, whoever writes it, so a judge that lost its camera cannot put the clock back, and of two that
+both believe to have it one goes on from what the other one judged.  A Redis that lost its newest is behind what a judge
+knows, and is brought up to date.  The disk copy is replaced
 by rename but not synced: against kill -9 of a process the page cache is as good as the disk, a sync per clip and camera
 would cost more than the judging, and after a power cut a torn copy is found by its checksum and Redis' own file (or an
 alarm's merge by time) takes over.
@@ -32,11 +34,12 @@ REDIS_PAUSE_S: Final = 2.0
 #: Digits of the numbers that the script compares as text: Lua's numbers lose the last digits of nanoseconds.
 _DIGITS: Final = 20
 
-#: KEYS: the hash.  ARGV: order, then field and value pairs.  Returns 1 when stored, 0 when a newer one is there.
+#: KEYS: the hash.  ARGV: the newest order that the writer knows, then field and value pairs.  Returns 1 when stored, 0
+#: when there is one that the writer does not know.
 _SAVE: Final = """
-local known = redis.call('HGET', KEYS[1], 'order')
-if known and known > ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'order', unpack(ARGV))
+local there = redis.call('HGET', KEYS[1], 'order')
+if there and there > ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], unpack(ARGV, 2))
 return 1
 """
 
@@ -113,6 +116,8 @@ class JudgeStore:
         self._clock = clock
         self._pause_until_s = 0.0
         self._saved: dict[str, int] = {}
+        #: By camera, the order of the newest snapshot in Redis that was read or written here.
+        self._seen: dict[str, str] = {}
         #: Why Redis cannot be used at the moment; empty when it can.
         self.redis_fault = ""
         state_path(state_dir, "x").parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +131,8 @@ class JudgeStore:
         camera_id = judge.author.camera_id
         number = self._saved.get(camera_id, 0) + 1
         body = pack(judge, number)
-        stored = self._to_redis(camera_id, judge, body)
+        order = _text((*judge.ledger.watermark, number))
+        stored = self._to_redis(camera_id, judge, order, body)
         if stored is Saved.STALE:
             return stored
         try:
@@ -140,11 +146,26 @@ class JudgeStore:
         self._saved[camera_id] = number
         return stored
 
-    def _to_redis(self, camera_id: str, judge: CameraJudge, body: bytes) -> Saved:
+    def is_overtaken(self, camera_id: str) -> bool:
+        """Whether another judge of the camera is further on; False when Redis does not tell."""
+        seen = self._seen.get(camera_id)
+        if seen is None or not self.may_try:
+            return False
+        try:
+            with translated("judge snapshot"):
+                there: bytes | None = self._client.hget(redis_key(camera_id), "order")
+        except Unavailable as exc:
+            self._away(exc)
+            return False
+        self._back()
+        return there is not None and there.decode() > seen
+
+    def _to_redis(self, camera_id: str, judge: CameraJudge, order: str, body: bytes) -> Saved:
         if self._clock.monotonic_s() < self._pause_until_s:
             return Saved.DISK
-        epoch, start_ns = judge.ledger.watermark
-        fields: list[str | int | bytes] = [f"{epoch:0{_DIGITS}d}{start_ns:0{_DIGITS}d}", "state", body]
+        # Not read since Redis was away: whoever is further by the clips alone is.
+        known = self._seen.get(camera_id, order)
+        fields: list[str | int | bytes] = [known, "order", order, "state", body]
         for name, value in judge.ledger.counters.items():
             fields += [name, value]
         try:
@@ -154,7 +175,10 @@ class JudgeStore:
             self._away(exc)
             return Saved.DISK
         self._back()
-        return Saved.BOTH if stored else Saved.STALE
+        if not stored:
+            return Saved.STALE
+        self._seen[camera_id] = order
+        return Saved.BOTH
 
     def _to_disk(self, camera_id: str, body: bytes) -> None:
         path = state_path(self._state_dir, camera_id)
@@ -181,14 +205,17 @@ class JudgeStore:
             return None
 
     def _from_redis(self, camera_id: str) -> bytes | None:
+        self._seen.pop(camera_id, None)
         try:
             with translated("judge snapshot"):
-                body: bytes | None = self._client.hget(redis_key(camera_id), "state")
+                order, body = self._client.hmget(redis_key(camera_id), "order", "state")
         except Unavailable as exc:
             self._away(exc)
             return None
         self._back()
-        return body
+        self._seen[camera_id] = order.decode() if order else ""
+        found: bytes | None = body
+        return found
 
     def _from_disk(self, camera_id: str) -> bytes | None:
         try:
@@ -214,3 +241,8 @@ class JudgeStore:
         if self.redis_fault:
             log.info("judge: Redis is back", extra={"event": "redis_up"})
         self.redis_fault = ""
+
+
+def _text(order: tuple[int, int, int]) -> str:
+    """An order as text that compares as the numbers do."""
+    return "".join(f"{number:0{_DIGITS}d}" for number in order)

@@ -141,7 +141,7 @@ class JudgeWorker:
         served_s = self._served.tick(self._ctx.clock.monotonic_s(), self._bus.connected)
         batch: Batch[Delivery] = Batch()
         for delivery in deliveries:
-            if self._is_ours(delivery):
+            if delivery.key in self._shard.specs or self._has_left(delivery):
                 self._take(delivery, served_s, batch)
             else:
                 self._hand_on.send_home(delivery)
@@ -159,10 +159,8 @@ class JudgeWorker:
             found.append(more)
         return found
 
-    def _is_ours(self, delivery: Delivery) -> bool:
-        """Whether to judge it here, or to refuse it here for good; else another judge has its camera."""
-        if delivery.key in self._shard.specs:
-            return True
+    def _has_left(self, delivery: Delivery) -> bool:
+        """Whether its camera is bound here though this node does not serve it; else another judge has it."""
         # In our own queue but of another shard: it was bound when there were more or fewer of us.
         return delivery.queue == self._queue and self._wanted.current.camera(delivery.key) is None
 
@@ -175,23 +173,52 @@ class JudgeWorker:
         except DecodeError as exc:
             self._hand_on.put_aside(delivery, exc.why)
             return
-        if delivery.key not in self._shard.specs:
-            # This node does not serve it, but it is bound here.
-            self._leavers.note(delivery.key, self._ctx.clock.monotonic_s())
-        self._shard.take(clip, delivery, served_s, batch)
+        if delivery.key in self._shard.specs:
+            self._shard.take(clip, delivery, served_s, batch)
+            return
+        self._leavers.note(delivery.key, self._ctx.clock.monotonic_s())
+        settings = self._ctx.settings
+        # Without a registry there is no other node that might have it.
+        is_own = settings.registry is not None and clip.header.node_id == settings.node.node_id
+        self._hand_on.refuse_or_send(delivery, is_own=is_own)
 
     # --- what goes out
 
     def _carry_out(self, batch: Batch[Delivery]) -> None:
         if not batch:
             return
+        overtaken = {name for name in {alarm.camera_id for alarm, _ in batch.alarms} if self._is_overtaken(name)}
         for alarm, timings in batch.alarms:
-            self._publish(alarm, timings)
+            if alarm.camera_id not in overtaken:
+                self._publish(alarm, timings)
         for camera_id, judge in batch.judges.items():
-            self._save(camera_id, judge)
-        for delivery in batch.settled:
-            self._bus.ack(delivery)
+            if camera_id in overtaken or not self._save(camera_id, judge):
+                overtaken.add(camera_id)
+                self._start_over(camera_id)
+        self._settle(batch, overtaken)
         self._count(batch)
+
+    def _settle(self, batch: Batch[Delivery], overtaken: set[str]) -> None:
+        for delivery in batch.settled:
+            # What was judged on a state that is not the newest is not judged yet.
+            if delivery.key in overtaken:
+                self._bus.nack(delivery)
+            else:
+                self._bus.ack(delivery)
+        for delivery in batch.strays:
+            self._hand_on.send_home(delivery)
+
+    def _is_overtaken(self, camera_id: str) -> bool:
+        """Whether another judge went on with this camera: what ours makes of it is not to be told."""
+        self._ctx.cell.beat(allow_s=STEP_S)
+        return self._store.is_overtaken(camera_id)
+
+    def _start_over(self, camera_id: str) -> None:
+        log.warning(
+            "%s: another judge is further on; going on from its state", camera_id, extra={"event": "judge_stale"}
+        )
+        self._shard.forget(camera_id)
+        self._told.pop(camera_id, None)
 
     def _publish(self, alarm: AlarmMessage, timings: dict[str, int]) -> None:
         judged = alarm.model_copy(update={"timings": {**timings, "judged": self._ctx.clock.wall_ns()}})
@@ -214,7 +241,8 @@ class JudgeWorker:
             extra={"event": "episode", "camera": alarm.camera_id, "stage": alarm.stage, "key": alarm.dedup_key},
         )
 
-    def _save(self, camera_id: str, judge: CameraJudge) -> None:
+    def _save(self, camera_id: str, judge: CameraJudge) -> bool:
+        """Store a state; False when another judge's is further on."""
         while True:
             self._ctx.cell.beat(allow_s=STEP_S)
             try:
@@ -226,12 +254,7 @@ class JudgeWorker:
         self._owed.discard(camera_id)
         if saved is Saved.DISK:
             self._owed.add(camera_id)
-        elif saved is Saved.STALE:
-            log.warning(
-                "%s: another judge is further on; going on from its state", camera_id, extra={"event": "judge_stale"}
-            )
-            self._shard.forget(camera_id)
-            self._told.pop(camera_id, None)
+        return saved is not Saved.STALE
 
     def _pay_redis(self) -> None:
         """Bring Redis up to date after it was away."""
@@ -240,8 +263,8 @@ class JudgeWorker:
                 judge = self._shard.judges.get(camera_id)
                 if judge is None:
                     self._owed.discard(camera_id)
-                else:
-                    self._save(camera_id, judge)
+                elif not self._save(camera_id, judge):
+                    self._start_over(camera_id)
                 if self._store.redis_fault:
                     return
 

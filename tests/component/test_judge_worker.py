@@ -25,10 +25,13 @@ from nodeagent.infra.bus.topology import (
     detections_queue,
     shard_of,
 )
+from nodeagent.infra.clock import SystemClock
 from nodeagent.infra.wanted import Wanted, write_wanted
 from nodeagent.infra.worker import EXIT_FATAL
 from nodeagent.judge import late
-from nodeagent.judge.store import read_account, redis_key, state_path
+from nodeagent.judge.evidence import Author
+from nodeagent.judge.snapshot import unpack
+from nodeagent.judge.store import JudgeStore, Saved, read_account, redis_key, state_path
 from tests.support.buses import make_bus, take, trying
 from tests.support.eventually import eventually
 from tests.support.scenarios import Scene, changed, intrusion, loitering, stands, unknown
@@ -376,15 +379,26 @@ def test_a_lost_disk_copy_is_restored_from_redis_and_a_damaged_one_ignored(bench
     assert told(bench.alarms()) == TRUTH
 
 
-def test_a_newer_judge_elsewhere_wins(bench):
+def test_a_newer_judge_elsewhere_wins_and_nothing_is_judged_or_told_twice(bench):
     bench.judge()
     bench.send(CLIPS[:2])
     until_judged(bench, 2)
     client = redis.Redis.from_url(bench.url)
-    newer = f"{9:020d}{CLIPS[-1].header.start_ns:020d}"
-    client.hset(redis_key("cam"), "order", newer)
-    body = client.hget(redis_key("cam"), "state")
-    bench.send(CLIPS[2:3])
-    eventually(lambda: bench.bus.depth(detections_queue("n1", 0)) == 0, 20)
-    eventually(lambda: "further on" in (bench.folder / "log").read_text(), 20)
-    assert client.hget(redis_key("cam"), "state") == body
+    elsewhere = JudgeStore(client, bench.folder / "n2", SystemClock())
+    other = unpack(elsewhere.load("cam"), Author("n2", "cam", 15.0, 15.0), 5.0)
+    alarms = []
+    for clip in CLIPS[2:5]:
+        other.ledger.arrive(clip.header)
+        alarms += other.judge(clip)
+    assert elsewhere.save(other) is Saved.BOTH
+    bench.send(CLIPS[2:])
+    until_judged(bench, len(CLIPS))
+    assert "further on" in (bench.folder / "log").read_text()
+    assert (bench.field("samples_judged"), bench.field("duplicates"), bench.field("gaps")) == (200, 3, 0)
+    alarms += bench.alarms()
+    assert told(alarms) == TRUTH
+    assert len(alarms) == len(TRUTH)
+    # The other one comes back, and knows nothing of what was judged meanwhile.
+    assert elsewhere.is_overtaken("cam")
+    assert elsewhere.save(other) is Saved.STALE
+    client.close()

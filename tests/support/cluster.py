@@ -19,6 +19,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 import av
 import httpx
@@ -32,6 +33,8 @@ from tests.support.eventually import eventually
 from tests.support.log_lines import Line, read_lines
 from tests.support.models import marker_model
 from tests.support.namespaces import Hosts
+from tests.support.process_tree import is_alive, tree_of
+from tests.support.proxy import Proxy
 from tests.support.rtsp import RtspServer
 from tests.support.server import LOOPBACK
 from tests.support.services import RabbitMq, RedisServer, free_port
@@ -49,28 +52,6 @@ SERVICES = ("redis", "rabbit", "cameras")
 #: Opens the clips of every node to the others.
 _CLIP_TOKEN = "cluster-" + "0" * 32
 _REGISTRY = (sys.executable, "-c", "from registry.cli import main; main()")
-
-
-def tree_of(pid: int) -> list[int]:
-    """A process and all of its descendants, parents first."""
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-            if state != "Z":
-                children.setdefault(int(parent), []).append(int(stat.parent.name))
-    found = [pid]
-    for one in found:
-        found += children.get(one, ())
-    return found
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that only waits to be reaped does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def _clip_sections(node: str, places: Mapping[str, str]) -> str:
@@ -153,6 +134,8 @@ class Cluster:
         registries: in the order in which agents try them.
         rtsp: the cameras.
         cameras: their names.
+        bus_url: their broker's address, past all proxies; empty without one.
+        proxies: by node, what lies between it and the broker, where that was asked for.
     """
 
     def __init__(
@@ -162,6 +145,7 @@ class Cluster:
         cameras: int = 4,
         *,
         rabbit: bool = True,
+        proxied: bool = False,
         hosts: Hosts | None = None,
         database_url: str = "",
         sections: str = "",
@@ -174,6 +158,7 @@ class Cluster:
             registries: `reg1` and on.
             cameras: of one video each, `loop_s` long.
             rabbit: the agents' broker; without it they use streams of the Redis that all share.
+            proxied: whether a proxy lies between each agent and the broker.
             hosts: where agents and registries run, by these names; they need services of the names in `SERVICES`.
             database_url: of the database of all; without it registries share a file, and agents have one each.
             sections: more of every agent's TOML.
@@ -181,6 +166,8 @@ class Cluster:
         """
         self._counts, self._rabbit, self._hosts = (nodes, registries), rabbit, hosts
         self._database_url, self._sections, self._loop_s = database_url, sections, loop_s
+        self._proxied, self.bus_url = proxied, ""
+        self.proxies: dict[str, Proxy] = {}
         self.cameras = [f"cam{n:02}" for n in range(cameras)]
         self.agents: dict[str, Agent] = {}
         self.registries: list[RegistryServer] = []
@@ -199,18 +186,17 @@ class Cluster:
             self.redis = RedisServer(options=options, address=self._at("redis"))
             stack.callback(self.redis.remove)
             self.redis.start()
-            bus = ""
             if self._rabbit:
                 broker = RabbitMq(address=self._at("rabbit"))
                 stack.callback(broker.remove)
                 broker.start()
-                bus = f"[bus]\nurl = {json.dumps(broker.url)}\n"
+                self.bus_url = broker.url
             video = markers.marker_video(self.folder / "markers.mp4", self._loop_s)
             streams = dict.fromkeys(self.cameras, video)
             server = RtspServer(streams, markers.FPS, shared=True, address=self._at("cameras"))
             self.rtsp = stack.enter_context(server)
             self._start_registries(stack)
-            self._start_agents(stack, bus)
+            self._start_agents(stack)
             # An agent that is told to stop would hand its cameras over to one that stops next.
             stack.callback(self._kill_agents)
             self._stack = stack.pop_all()
@@ -235,19 +221,29 @@ class Cluster:
     def _registry(self, name: str) -> RegistryServer:
         return RegistryServer(self.folder, name, self.redis.url, self._database_url, self._hosts)
 
-    def _start_agents(self, stack: ExitStack, bus: str) -> None:
+    def _bus_section(self, stack: ExitStack, node: str) -> str:
+        """How a node reaches the broker."""
+        url = self.bus_url
+        if self._proxied:
+            port = urlsplit(url).port
+            assert port is not None
+            proxy = self.proxies[node] = stack.enter_context(Proxy(port))
+            url = url.replace(f":{port}", f":{proxy.port}")
+        return f"[bus]\nurl = {json.dumps(url)}\n" if url else ""
+
+    def _start_agents(self, stack: ExitStack) -> None:
         model = marker_model(self.folder, width=markers.MODEL_WIDTH, height=markers.MODEL_HEIGHT)
         names = [f"n{n}" for n in range(1, self._counts[0] + 1)]
         places = {name: f"{self._at(name)}:{free_port()}" for name in names}
         database = f'[database]\nurl = "{self._database_url}"\n' if self._database_url else ""
         shared = (
-            f"[redis]\nurl = {json.dumps(self.redis.url.replace('//', f'//{AGENTS}:any@'))}\n{bus}"
+            f"[redis]\nurl = {json.dumps(self.redis.url.replace('//', f'//{AGENTS}:any@'))}\n"
             f'[[models]]\nname = "markers"\nfile = {json.dumps(str(model))}\n[log]\nformat = "json"\n'
             f"{database}{self._sections}"
         )
         for name in names:
             init_pool(self.folder / name / "pool")
-            text = shared + self._own_sections(name) + _clip_sections(name, places)
+            text = shared + self._bus_section(stack, name) + self._own_sections(name) + _clip_sections(name, places)
             within = self._hosts.within(name) if self._hosts else []
             self.agents[name] = stack.enter_context(Agent(self.folder / name, text, within))
         self.all_live()
@@ -349,9 +345,13 @@ class Cluster:
         lines = [line for registry in self.registries for line in read_lines(registry.log_path)]
         return sorted(lines, key=lambda line: line.at_ns)
 
+    def storage(self, node: str) -> Storage:
+        """What a node records to."""
+        return Storage(self.agents[node].settings.pools)
+
     def started(self, node: str, camera: str) -> Mapping[int, int]:
         """By epoch, the capture time of the first sample that a node has in a clip, finished or not, UTC ns."""
-        storage = Storage(self.agents[node].settings.pools)
+        storage = self.storage(node)
         clips = [stored.clip for stored in storage.clips(camera, 0, FOREVER_NS)]
         clips += [clip for clip, _ in storage.parts(camera)]
         found: dict[int, int] = {}

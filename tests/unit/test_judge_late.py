@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from nodeagent.judge.late import HOPS_AT_ONCE, HOPS_HEADER, HOPS_MAX, Step, hops_of, step
+from nodeagent.judge.late import (
+    HOPS_AT_ONCE,
+    HOPS_HEADER,
+    HOPS_MAX,
+    LEFT_HOPS_MAX,
+    LEFT_PAUSE_S,
+    Step,
+    hops_of,
+    step,
+    step_of_left,
+)
+from nodeagent.judge.reorder import HANDOVER_WAIT_S
 
 
 @pytest.mark.parametrize(
@@ -28,3 +39,17 @@ def test_detections_that_nobody_takes_end_with_a_person() -> None:
     assert steps.count(Step.SEND) == HOPS_MAX
     assert steps[:HOPS_AT_ONCE] == [Step.SEND] * HOPS_AT_ONCE
     assert steps[HOPS_AT_ONCE:] == [Step.PAUSE, Step.SEND] * (HOPS_MAX - HOPS_AT_ONCE)
+
+
+def test_clips_of_a_camera_that_left_are_sent_to_its_next_owner_until_that_one_is_bound() -> None:
+    steps, hops, attempt = [], 0, 1
+    while (now := step_of_left(hops, attempt, is_own=True)) is not Step.REFUSE:
+        steps.append(now)
+        hops, attempt = (hops, attempt + 1) if now is Step.PAUSE else (hops + 1, 1)
+    assert steps == [Step.SEND] + [Step.PAUSE, Step.SEND] * (LEFT_HOPS_MAX - 1)
+    # The last one comes while its next owner still waits for it.
+    assert steps.count(Step.PAUSE) * LEFT_PAUSE_S <= HANDOVER_WAIT_S
+
+
+def test_what_another_node_captured_is_not_sent_round() -> None:
+    assert step_of_left(0, 1, is_own=False) is Step.REFUSE

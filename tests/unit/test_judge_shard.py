@@ -6,8 +6,9 @@ from nodeagent.contract.camera import CameraSpec
 from nodeagent.contract.detections import ClipDetections
 from nodeagent.judge.camera import CameraJudge
 from nodeagent.judge.evidence import Author
+from nodeagent.judge.reorder import HANDOVER_WAIT_S
 from nodeagent.judge.shard import Batch, Shard
-from tests.support.scenarios import Scene, loitering, stands
+from tests.support.scenarios import Scene, changed, loitering, stands
 
 WAIT_S = 25.0
 #: Somebody stands in the zone all the time; clips of 5 s.
@@ -76,3 +77,46 @@ def test_another_sampling_rate_is_taken_over_although_the_rules_stay() -> None:
     assert not judge.want([spec(sample_fps=0.4)]), "there is nothing to store or tell"
     stages = feed(judge, [(float(number), clip) for number, clip in enumerate(rare[1:], 1)])
     assert stages[:1] == ["started"], "2.5 s between samples are no gap at this rate"
+
+
+def test_clips_that_wait_when_their_camera_leaves_go_to_whoever_has_it_now() -> None:
+    clips, judge = SCENE.clips(), shard()
+    feed(judge, [(0.0, clip) for clip in (clips[0], clips[2], clips[3])])
+    batch = judge.want([])
+    assert (batch.strays, batch.settled, batch.refused) == ([1, 2], [], 0)
+
+
+def test_a_clip_that_waits_behind_a_hole_and_is_overtaken_by_a_new_owner_holds_up_nobody() -> None:
+    clips, judge = SCENE.clips(), shard()
+    began_ns = clips[1].header.start_ns
+    newer = [changed(clip, epoch=2, clip_seq=seq, epoch_started_ns=began_ns) for seq, clip in enumerate(clips[1:3])]
+    feed(judge, [(0.0, clips[0]), (1.0, clips[2]), (2.0, newer[0]), (2.0, newer[1])])
+    counters = judge.judges["cam"].ledger.counters
+    assert (counters.clips_judged, counters.fenced, counters.gaps, judge.held) == (3, 1, 0, 0)
+
+
+def test_a_new_owner_waits_for_its_predecessor_as_long_as_that_one_sends() -> None:
+    clips, judge = SCENE.clips(), shard()
+    newer = changed(clips[40], epoch=2, clip_seq=0, epoch_started_ns=clips[40].header.start_ns)
+    # Its backlog lay in a journal for minutes, and comes slowly.
+    old = [(2.0 + (HANDOVER_WAIT_S - 1) * number, clip) for number, clip in enumerate(clips[1:6])]
+    feed(judge, [(0.0, clips[0]), (1.0, newer), *old])
+    assert judge.held == 1
+    judge.judge_due(old[-1][0] + HANDOVER_WAIT_S - 0.1, Batch())
+    assert judge.held == 1
+    judge.judge_due(old[-1][0] + HANDOVER_WAIT_S + 0.1, Batch())
+    counters = judge.judges["cam"].ledger.counters
+    assert (counters.clips_judged, counters.late, judge.held) == (7, 0, 0)
+
+
+def test_a_new_owner_that_was_late_is_judged_from_where_its_predecessor_ended() -> None:
+    clips, judge = SCENE.clips(), shard()
+    times = clips[1].header.sample_ns[2:] + clips[2].header.sample_ns[:2]
+    # Its first clip begins before the predecessor's last one, which was judged before it came.
+    newer = changed(
+        clips[1], epoch=2, clip_seq=0, epoch_started_ns=times[0], sample_ns=times, start_ns=clips[0].header.start_ns
+    )
+    feed(judge, [(0.0, clips[0]), (5.0, clips[1]), (5.0, newer), (6.0, clips[2])])
+    ledger = judge.judges["cam"].ledger
+    assert (ledger.counters.clips_judged, ledger.counters.late, ledger.counters.fenced) == (3, 0, 1)
+    assert (ledger.counters.samples_judged, ledger.last_sample_ns) == (12, times[-1])
