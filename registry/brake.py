@@ -22,8 +22,8 @@ STEP_S = 1.0
 FREEZE_S = 60.0
 #: Fewer nodes that fall silent together freeze nothing: one dead node of two, or two of three, must lose its cameras.
 TOGETHER_MIN = 3
-#: Silence after which a frozen node is evicted all the same if it renews nothing in Redis either, seconds.  Redis has
-#: another way to the node, and what a dead one held there runs out in ten.
+#: Silence after which a frozen node is evicted all the same if nobody else hears of it (`core.witnesses`), seconds.
+#: Redis has another way to the node, and what a dead one held there runs out in ten.
 WITNESS_S = 15.0
 
 

@@ -67,8 +67,8 @@ class Witness:
     """What the registry sees besides reports.
 
     Attributes:
-        gone: of nodes, whether they give no sign of life in another way either: whether they renew none of their keys
-            in Redis.  Missing or none: not known.
+        gone: of nodes, whether they give no sign of life in another way either (`core.witnesses`).  Missing or none:
+            not known.
         cut_off: whether the registry itself reaches Redis or its database no more; while so nothing moves.
     """
 
@@ -251,7 +251,7 @@ class Members:
         if self._brake.holds(member.heard_s) and not member.leaving:
             if silent_s < self._limits.witness_s or not witness.gone.get(node_id):
                 return None
-            reason += ", and it renews nothing in Redis either"
+            reason += ", and nobody else hears of it"
         member.enter(Event.LOST)
         return Evict(node_id, self.tasks.evict(node_id), reason)
 

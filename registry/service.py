@@ -256,6 +256,7 @@ def _start(
         vault=vault,
         clock=clock,
         redis_url=settings.redis_url,
+        bus_url=settings.bus_url,
         shared=settings.mode == "redis",
         limits=Limits(settings.membership.lease_s, settings.membership.freeze_s, settings.membership.witness_s),
         places=settings.placement.strategy == "broadcast",

@@ -16,7 +16,7 @@ from nodeagent.contract.errors import Fault
 from nodeagent.contract.ids import FrozenStrict, NodeId, Number, Switch, Whole
 from nodeagent.contract.ownership import LEASE_S, REPORT_S
 from nodeagent.infra.settings.document import make_absolute, parse_toml, read_text, validated
-from nodeagent.infra.settings.sections import DatabaseSettings, LogSettings, NodeSettings, RedisSettings
+from nodeagent.infra.settings.sections import BrokerUrl, DatabaseSettings, LogSettings, NodeSettings, RedisSettings
 
 #: Where the packages' service looks for its configuration.
 DEFAULT_PATH: Final = Path("/etc/nodeagent/registry.toml")
@@ -43,6 +43,13 @@ class RegistrySection(FrozenStrict):
     port: Annotated[Whole, Field(ge=1, le=65_535)] = 8450
     #: Folder of the key file, and of SQLite where no other database is given.  One registry at a time may use it.
     state_dir: Path = Path("/var/lib/nodeagent-registry")
+
+
+class WitnessSettings(FrozenStrict):
+    """`[bus]`: the agents' RabbitMQ.  It is asked for silent nodes only.  Left out: Redis alone is."""
+
+    #: amqp://user:password@host:5672/vhost or amqps://...  A user that may read the queues will do.
+    url: BrokerUrl
 
 
 class StateSettings(FrozenStrict):
@@ -80,7 +87,8 @@ class MembershipSettings(FrozenStrict):
     #: Seconds at most for which nothing is taken from silent nodes when so many fall silent together that it is the
     #: registry that cannot hear.
     freeze_s: Annotated[Number, Field(ge=0, le=3600)] = 60.0
-    #: Seconds of silence after which a node loses its cameras even so, when it renews nothing in Redis either.
+    #: Seconds of silence after which a node loses its cameras even so, when nobody else hears of it: it renews nothing
+    #: in Redis and, where `[bus]` is given, consumes nothing in RabbitMQ.
     witness_s: Annotated[Number, Field(ge=2 * REPORT_S, le=3600)] = 15.0
 
 
@@ -106,6 +114,9 @@ class ServiceSettings(FrozenStrict):
     #: Who owns which camera, and broadcasts to agents; the agents' Redis.  Left out, which `state.mode = "memory"`
     #: alone allows: nothing is broadcast, and agents find out from the answers to their reports.
     redis: RedisSettings | None = None
+    #: Where nodes that fall silent together are looked for besides: one that consumes there lives.  Left out where
+    #: agents have no RabbitMQ.
+    bus: WitnessSettings | None = None
     state: StateSettings = StateSettings()
     secrets: SecretsSettings = SecretsSettings()
     tls: TlsSettings | None = None
@@ -129,6 +140,11 @@ class ServiceSettings(FrozenStrict):
     def redis_url(self) -> str | None:
         """URL of the Redis in use, with its password; none: there is none."""
         return None if self.redis is None else self.redis.url.get_secret_value()
+
+    @property
+    def bus_url(self) -> str | None:
+        """URL of the RabbitMQ in use, with its password; none: there is none."""
+        return None if self.bus is None else self.bus.url.get_secret_value()
 
     @property
     def key_file(self) -> Path:

@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 from nodeagent.contract.errors import Unavailable
 from nodeagent.contract.ids import CameraId, NodeId
 from nodeagent.contract.ownership import Broadcast, Owner, Told
+from nodeagent.infra.bus.rabbitmq_consumers import Consumers
 from nodeagent.infra.clock import Clock
 from nodeagent.infra.ownership.broadcasts import publish
 from nodeagent.infra.ownership.grants import RedisState
@@ -32,6 +33,7 @@ from registry.core.exchange import Exchange
 from registry.core.leading import Office
 from registry.core.loop import Identity, Loop
 from registry.core.site import Site
+from registry.core.witnesses import Broker, Witnesses
 from registry.memory_state import MemoryLeader, MemoryState
 from registry.rebalance import PART_PER_MINUTE
 from registry.secrets import Vault
@@ -116,6 +118,7 @@ def assemble(
     vault: Vault,
     clock: Clock,
     redis_url: str | None,
+    bus_url: str | None = None,
     shared: bool,
     limits: Limits = USUAL,
     places: bool = True,
@@ -129,13 +132,14 @@ def assemble(
         vault: keys of stream credentials.
         clock: the clock.
         redis_url: none: there is no Redis, and nothing is broadcast.
+        bus_url: none: no RabbitMQ is asked for silent nodes.
         shared: whether live state is in Redis, for several registries, or in this process.
         limits: how long silence of nodes is borne.
         places: whether the registry gives cameras to nodes (strategy `broadcast`).
         evens: part of all cameras that it moves per minute until nodes are equally full; 0: it moves none.
 
     Raises:
-        ConfigError: that is no URL of a Redis.
+        ConfigError: that is no URL of a Redis, or of a RabbitMQ.
     """
     identity = Identity(registry_id, secrets.token_hex(8))
     # Connections of their own for broadcasts, live state and exchange.
@@ -155,9 +159,10 @@ def assemble(
     office = Office(site, state, catalogue, clerk, clock, places, evens)
     exchange = Exchange(clients[2], registry_id, identity.life) if shared and clients else None
     keys = Leases(clients[1]) if shared and clients else None
-    loop = Loop(identity, office, leader, exchange, keys)
+    broker = Broker(Consumers(bus_url), clock) if bus_url is not None else None
+    loop = Loop(identity, office, leader, exchange, Witnesses(keys, broker))
     desk = Desk(loop, office, shelves.nodes, Asked(site, catalogue))
-    return Assembled(office, clerk, loop, desk, teller, engine, clients)
+    return Assembled(office, clerk, loop, desk, teller, engine, [*clients, *filter(None, [broker])])
 
 
 def _live(client: redis.Redis | None, clock: Clock, teller: Teller) -> tuple[LiveState, Leader]:

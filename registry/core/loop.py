@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from nodeagent.contract.errors import Fenced, Unavailable
-from nodeagent.contract.ids import CameraId, NodeId
-from nodeagent.contract.ownership import AgentReport, Owner
+from nodeagent.contract.ids import NodeId
+from nodeagent.contract.ownership import AgentReport
 from nodeagent.infra.ownership.port import Leader, Term
 from registry.brake import Frozen, Thawed
 from registry.core.exchange import Entry, Exchange
@@ -25,9 +25,10 @@ from registry.core.inbox import Arrived, Inbox
 from registry.core.leading import Leading, Office
 from registry.core.memories import compare
 from registry.core.site import Herald
+from registry.core.witnesses import Witnesses
 from registry.http.ports import NotLeader
 from registry.member import Accepted, Conflict, NodePhase
-from registry.membership import Decision, PhaseChanged, Witness
+from registry.membership import Decision, NodeView, PhaseChanged, Witness
 from registry.store.nodes import Seen
 
 log = logging.getLogger(__name__)
@@ -44,10 +45,6 @@ FAILED_S, LET_LEAD_S = 1.0, 10.0
 HERALD_S = 1.0
 #: Seconds between two readings of the live state by a registry that follows.
 FOLLOW_S = 1.0
-#: Seconds between two looks at the keys of silent nodes while evictions are held.
-WITNESS_S = 1.0
-#: How many of a node's keys are looked at: it renews all of them together.
-WITNESS_KEYS = 20
 
 _Result = TypeVar("_Result")
 
@@ -70,25 +67,15 @@ class Identity:
         return f"{self.registry_id[:46]}-{self.life}"
 
 
-class Keys(Protocol):
-    """The keys of cameras in Redis, which their owners renew (`infra.ownership.leases`)."""
-
-    def holders(self, cameras: list[CameraId]) -> dict[CameraId, Owner]:
-        """Who holds the keys of these cameras; Unavailable when Redis is away."""
-        ...
-
-
 class Loop:
     """The loop; see the module.  `turn` and `run` are for one thread, the rest for any."""
 
     def __init__(
-        self, identity: Identity, office: Office, leader: Leader, exchange: Exchange | None, keys: Keys | None
+        self, identity: Identity, office: Office, leader: Leader, exchange: Exchange | None, witnesses: Witnesses
     ) -> None:
-        """Without `exchange` there is no other registry; without `keys` no camera has one."""
+        """Without `exchange` there is no other registry."""
         self.identity = identity
-        self._keys = keys
-        self._gone: Mapping[NodeId, bool] = {}
-        self._witness_at_s = float("-inf")
+        self._witnesses = witnesses
         self._office, self._leader, self._exchange = office, leader, exchange
         self._site, self._clock = office.site, office.clock
         self.inbox = Inbox()
@@ -292,20 +279,18 @@ class Loop:
     def _decide(self, now_s: float) -> list[Decision]:
         with self._site.lock:
             self._site.order(self._office.clerk.drains, now_s)
-            return self._site.members.tick(now_s, Witness(gone=self._gone, cut_off=bool(self._trouble)))
+            return self._site.members.tick(now_s, Witness(gone=self._witnesses.gone, cut_off=bool(self._trouble)))
 
     def _witness(self, now_s: float) -> None:
-        """While evictions are held: which silent nodes renew nothing in Redis either."""
-        if self._keys is None or self._leading is None or self._site.members.frozen is None:
-            self._gone = {}
-            return
-        if self._trouble or now_s < self._witness_at_s:
-            return
-        self._witness_at_s = now_s + WITNESS_S
-        silent = [view for view in self._site.views(now_s) if view.phase is NodePhase.SUSPECT and view.cameras]
-        held = self._keys.holders([camera_id for view in silent for camera_id in view.cameras[:WITNESS_KEYS]])
-        alive = {owner.node_id for owner in held.values()}
-        self._gone = {view.node_id: view.node_id not in alive for view in silent}
+        """While evictions are held: of which silent nodes nobody else hears either."""
+        if self._leading is None or self._site.members.frozen is None:
+            self._witnesses.forget()
+        elif not self._trouble:
+            self._witnesses.look(self._silent, now_s)
+
+    def _silent(self) -> list[NodeView]:
+        views = self._site.views(self._clock.monotonic_s())
+        return [view for view in views if view.phase is NodePhase.SUSPECT and view.cameras]
 
     def _act(self, decisions: list[Decision], now_s: float) -> None:
         for decision in decisions:

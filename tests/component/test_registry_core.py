@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pika
 import pytest
 
 from nodeagent.contract.errors import Unavailable
 from nodeagent.contract.ownership import LEASE_S, LOCK_PREFIX, AgentReport, Broadcast, Holding, Owner, Resources, Told
+from nodeagent.infra.bus.topology import clips_queue
 from nodeagent.infra.ownership.grants import RedisState
 from nodeagent.infra.ownership.leader import RedisLeader
 from nodeagent.infra.ownership.pool import Claims
@@ -678,6 +680,43 @@ def test_of_many_silent_nodes_those_that_redis_does_not_hear_either_lose_their_c
     assert not any(set(host.holds) & set(last.holds) for host in mute)
     assert site.each_once(sorted(last.holds))
     assert len(names) == len(last.holds) + sum(len(host.holds) for host in mute)
+
+
+def test_a_silent_node_that_consumes_in_rabbitmq_keeps_its_cameras(site: Place, rabbitmq_url: str) -> None:
+    site.registry(bus_url=rabbitmq_url, limits=Limits(freeze_s=3_600.0))
+    for number in range(5):
+        site.agent(f"node-{number}")
+    site.run(1)
+    names = site.add_cameras(10)
+    site.run(10, until=lambda: site.each_once(names))
+    deaf, dead, *_ = silent = site.hosts[:4]
+    agent = pika.BlockingConnection(pika.URLParameters(rabbitmq_url))
+    channel = agent.channel()
+    channel.queue_declare(clips_queue(deaf.node_id), durable=True, arguments={"x-queue-type": "quorum"})
+    channel.basic_consume(clips_queue(deaf.node_id), lambda *_: None)
+    # They report to nobody, and renew nothing in Redis.
+    for host in silent:
+        host.alive = False
+        site.client.delete(*(LOCK_PREFIX + camera for camera in host.holds))
+    site.run(8)
+    desk = site.leader().desk
+    assert desk.cluster().freeze is not None
+    others = [host.node_id for host in silent[1:]]
+
+    def lost() -> bool:
+        # RabbitMQ is asked beside the loop, in time that is not the test's.
+        site.run(1)
+        return all(desk.node(node_id).view.phase is NodePhase.DEAD for node_id in others)
+
+    eventually(lost, within_s=20)
+    site.run(5)
+    assert desk.cluster().freeze is not None
+    assert desk.node(deaf.node_id).view.phase is NodePhase.SUSPECT
+    assert set(desk.node(deaf.node_id).view.cameras) == set(deaf.holds)
+    assert site.served().keys() == set(names) - set(deaf.holds)
+    assert dead.holds
+    agent.close()
+    eventually(lambda: site.run(1) and desk.node(deaf.node_id).view.phase is NodePhase.DEAD, within_s=20)
 
 
 def test_no_report_keeps_the_clerk_from_its_work(memory_site: Place) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator
 
 from nodeagent.contract.camera import CameraSpec
 from nodeagent.contract.ids import FrozenStrict, ModelName, NodeId, Number, Whole
@@ -68,22 +68,25 @@ class NodeSettings(FrozenStrict):
         return node_id
 
 
+def _amqp(url: SecretStr) -> SecretStr:
+    form = "amqp://user:password@host:5672/vhost or amqps://..."
+    check_url(url.get_secret_value(), form, ("amqp", "amqps"))
+    return url
+
+
+#: URL of a RabbitMQ.
+BrokerUrl = Annotated[SecretStr, AfterValidator(_amqp)]
+
+
 class BusSettings(FrozenStrict):
     """`[bus]`: the broker between the stages.  Left out: Redis Streams on the Redis of `[redis]`."""
 
     #: amqp://user:password@host:5672/vhost or amqps://...
-    url: SecretStr
+    url: BrokerUrl
     #: Seconds between AMQP heartbeats; two missed ones close the connection.
     heartbeat_s: Annotated[Whole, Field(ge=2, le=600)] = 10
     #: Seconds after which an unconfirmed publish counts as failed.
     confirm_timeout_s: Annotated[Number, Field(gt=0, le=120)] = 10.0
-
-    @field_validator("url")
-    @classmethod
-    def _amqp(cls, url: SecretStr) -> SecretStr:
-        form = "amqp://user:password@host:5672/vhost or amqps://..."
-        check_url(url.get_secret_value(), form, ("amqp", "amqps"))
-        return url
 
 
 class RedisSettings(FrozenStrict):
