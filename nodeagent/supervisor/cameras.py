@@ -14,7 +14,7 @@ from nodeagent.contract.ids import NS_PER_MS
 from nodeagent.infra.settings.loader import load_settings
 from nodeagent.infra.settings.sections import PoolSettings, Settings
 from nodeagent.infra.wanted import SEED, Grant, Wanted, read_wanted, write_wanted
-from nodeagent.supervisor.link.handoff import GRANTED, Nudges, read_granted, say_leaving
+from nodeagent.supervisor.link.handoff import GRANTED, Nudges, nobody_takes_any, read_granted, say_leaving
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,11 @@ class CameraSource(Protocol):
 
     def leave(self) -> bool:
         """The node is about to stop; whether somebody will take its cameras, which `read` lacks then one by one."""
+        ...
+
+    @property
+    def nobody_takes(self) -> bool:
+        """Whether it is known, after `leave`, that nobody will take the cameras."""
         ...
 
     @property
@@ -112,6 +117,11 @@ class TomlCameras:
     def leave(self) -> bool:
         """Nobody takes them."""
         return False
+
+    @property
+    def nobody_takes(self) -> bool:
+        """As `leave` said."""
+        return True
 
 
 class RegistryCameras:
@@ -221,6 +231,11 @@ class RegistryCameras:
             log.warning("cameras are not handed over: %s", exc.strerror, extra={"event": "no_hand_over"})
             return False
         return not self._inside
+
+    @property
+    def nobody_takes(self) -> bool:
+        """Whether the link said so: no registry answers that could give them to others."""
+        return nobody_takes_any(self._memory_dir)
 
 
 def _models_not_loaded(fresh: Settings, running: Settings) -> Iterator[Fault]:

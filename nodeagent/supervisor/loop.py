@@ -119,11 +119,11 @@ class Loop:
         return View(kept(roster, at.keep), views, at.stop_by_s)
 
     def _end_hand_over(self, now_s: float) -> None:
-        """Begin the drain when others capture our cameras, or have had the time to."""
+        """Begin the drain when others capture our cameras, or have had the time to, or nobody is there to do so."""
         if self._leaving_s is None or self._draining_s is not None:
             return
         until_s = self._leaving_s + HAND_OVER_SHARE * self._settings.node.stop_timeout_s
-        if not self._cameras or now_s >= until_s:
+        if not self._cameras or now_s >= until_s or self._source.nobody_takes:
             log.info("draining; %d cameras not handed over", len(self._cameras), extra={"event": "handed_over"})
             self._draining_s = now_s
 

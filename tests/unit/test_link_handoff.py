@@ -12,7 +12,7 @@ from nodeagent.infra.settings.loader import load_settings
 from nodeagent.infra.stop import wait_readable
 from nodeagent.infra.wanted import SEED, Grant, Wanted, read_wanted, write_wanted
 from nodeagent.supervisor.cameras import RegistryCameras
-from nodeagent.supervisor.link.handoff import GRANTED, is_leaving, nudge
+from nodeagent.supervisor.link.handoff import GRANTED, is_leaving, nudge, say_nobody_takes
 from nodeagent.supervisor.link.reconcile import LetGo, Take
 from nodeagent.supervisor.link.snapshot import Snapshot
 
@@ -193,6 +193,9 @@ def test_who_leaves_says_so_to_every_link(site: Site) -> None:
     assert not is_leaving(site.memory_dir)
     assert source.leave()
     assert is_leaving(site.memory_dir)
+    assert not source.nobody_takes
+    say_nobody_takes(site.memory_dir)
+    assert source.nobody_takes
 
 
 def test_a_link_notes_nothing_when_nothing_changed(site: Site) -> None:

@@ -22,6 +22,7 @@ from nodeagent.supervisor.link.reconcile import (
     Take,
     Word,
     moved_away,
+    nobody_takes,
     owners,
     reconcile,
 )
@@ -51,6 +52,7 @@ LOST = word(Standing.UNKNOWN)
 ONE_LOST = Word(LOST.renewals, {"yard": owner(9)})
 #: We hold the camera with epoch 7 and version 3, the registry listed it just now, and all agree.
 HOLDING = Facts("n1", LIFE, {"gate": Grant(7, 3)}, HELD, {"gate": Offer(spec(), 3, 7)}, asked_s=NOW - 1)
+LEAVING = replace(HOLDING, leaving=True)
 #: We hold nothing, and nobody says that we should.
 IDLE = Facts("n1", LIFE, {}, word(), {}, asked_s=NOW - 1)
 
@@ -221,3 +223,19 @@ def test_a_camera_is_let_go_once_it_is_captured_elsewhere(facts: Facts, gone: bo
 def test_keys_are_renewed_with_the_epoch_that_is_held() -> None:
     offers = {"gate": Offer(spec(), 3, 9), "yard": Offer(spec(), 1, 5)}
     assert owners("n1", LIFE, {"gate": Grant(7, 3)}, offers) == {"gate": owner(7), "yard": owner(5)}
+
+
+@pytest.mark.parametrize(
+    ("facts", "alone", "claimed", "expected"),
+    [
+        pytest.param(LEAVING, True, False, True, id="no registry"),
+        pytest.param(LEAVING, False, False, False, id="a registry answers"),
+        pytest.param(LEAVING, True, True, False, id="others claim from the pool"),
+        pytest.param(HOLDING, True, False, False, id="it stays"),
+        pytest.param(replace(LEAVING, word=word(Standing.TAKEN, owner(8, "n2"))), True, False, False, id="one moved"),
+    ],
+)
+def test_who_leaves_waits_only_for_somebody_who_may_come(
+    facts: Facts, alone: bool, claimed: bool, expected: bool
+) -> None:
+    assert nobody_takes(facts, alone=alone, claimed=claimed) is expected

@@ -59,6 +59,7 @@ class FedCameras:
         self.needs_restart: tuple[str, ...] = ()
         self.grants: dict[str, Grant] = {}
         self.takers = False
+        self.nobody_takes = False
         self.pools = (PoolSettings(path=Path("/pool")),)
 
     def fileno(self) -> int:
@@ -206,6 +207,16 @@ def test_nobody_waits_longer_than_a_share_of_the_time_for_others_to_take_cameras
     # All is over when it would have been without anybody to take them.
     view = bench.loop._view(bench.clock.now_s)
     assert max(view.stop_by_s.values()) == pytest.approx(100.0 + total_s)
+
+
+def test_nobody_waits_for_others_once_it_is_known_that_none_will_come(bench: Bench) -> None:
+    leaving(bench)
+    bench.turn()
+    assert set(captures(bench).values()) == {Phase.RUNNING}
+    bench.source.nobody_takes = True
+    # The clock stands still.
+    bench.turn()
+    assert set(captures(bench).values()) == {Phase.STOPPING}
 
 
 def test_a_second_request_ends_a_hand_over_at_once(bench: Bench) -> None:

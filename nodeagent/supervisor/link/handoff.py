@@ -1,9 +1,10 @@
-"""What link and supervisor hand each other: the granted cameras, a nudge that they changed, and the word to leave.
+"""What link and supervisor hand each other: the granted cameras, a nudge that they changed, and words about leaving.
 
 The cameras lie in the state folder, so an agent can start while every registry is away.  The nudge is a named pipe in
 the life's folder: it needs nobody at the other end, a link that is killed may come back to it, and it goes with the
 life.  A nudge that is lost (link killed between snapshot and nudge) is made up for by its successor, which nudges once
-at its start.  That the node leaves is a file beside it, so that a link that is started meanwhile knows it too.
+at its start.  That the node leaves, and that nobody takes its cameras then, are files beside it: whoever is started
+meanwhile knows it too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ GRANTED = "granted.json"
 #: Names in the life's folder.
 PIPE = "link.pipe"
 LEAVING = "link.leaving"
+NOBODY = "link.nobody"
 #: Bytes read at once; how many there are says nothing.
 _DRAIN_BYTES = 4096
 
@@ -102,3 +104,17 @@ def say_leaving(memory_dir: Path) -> None:
 def is_leaving(memory_dir: Path) -> bool:
     """Whether this node is about to stop."""
     return (memory_dir / LEAVING).exists()
+
+
+def say_nobody_takes(memory_dir: Path) -> None:
+    """Tell the supervisor, which looks at each turn, that no other node will take our cameras: it need not wait.
+
+    Raises:
+        OSError: the life's folder cannot be written.
+    """
+    (memory_dir / NOBODY).touch(mode=0o600)
+
+
+def nobody_takes_any(memory_dir: Path) -> bool:
+    """Whether the link said that nobody takes our cameras."""
+    return (memory_dir / NOBODY).exists()

@@ -149,6 +149,18 @@ def moved_away(facts: Facts) -> frozenset[CameraId]:
     return frozenset(camera_id for camera_id, grant in facts.held.items() if _successor(facts, camera_id, grant))
 
 
+def nobody_takes(facts: Facts, *, alone: bool, claimed: bool) -> bool:
+    """Whether a node that is about to stop waits in vain for others to take its cameras.
+
+    Args:
+        facts: of this turn.
+        alone: no registry answers.
+        claimed: nodes take cameras from the pool, which needs no registry.
+    """
+    # One that was moved before the registry went is captured elsewhere soon.
+    return facts.leaving and alone and not claimed and not moved_away(facts)
+
+
 def _held(facts: Facts, camera_id: CameraId, grant: Grant, now_s: float) -> Action | None:
     if facts.named.get(camera_id, grant) is None and not _is_owned(facts, camera_id):
         return LetGo(camera_id, "it was removed")

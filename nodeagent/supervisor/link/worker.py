@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -27,9 +28,18 @@ from nodeagent.infra.settings.sections import Settings
 from nodeagent.infra.worker import EXIT_OK, WorkerContext
 from nodeagent.supervisor.link.catalogue import Catalogue
 from nodeagent.supervisor.link.client import RegistryClient
-from nodeagent.supervisor.link.handoff import is_leaving
+from nodeagent.supervisor.link.handoff import is_leaving, say_nobody_takes
 from nodeagent.supervisor.link.live import Live
-from nodeagent.supervisor.link.reconcile import Facts, Fetch, LetGo, Offer, Take, moved_away, reconcile
+from nodeagent.supervisor.link.reconcile import (
+    Facts,
+    Fetch,
+    LetGo,
+    Offer,
+    Take,
+    moved_away,
+    nobody_takes,
+    reconcile,
+)
 from nodeagent.supervisor.link.report import Reports
 from nodeagent.supervisor.link.snapshot import Snapshot
 from nodeagent.supervisor.link.talk import Heard, Talk
@@ -184,6 +194,10 @@ class Link:
         moved = moved_away(facts)
         self._moved_s = {camera_id: self._moved_s.get(camera_id, now_s) for camera_id in moved}
         self._act(facts, now_s)
+        if nobody_takes(facts, alone=alone, claimed=self._catalogue is not None):
+            # A folder that refuses costs the wait.
+            with suppress(OSError):
+                say_nobody_takes(self._ctx.memory_dir)
         self._show(heard)
         hurry = self._leaving or bool(moved)
         self._turn_at_s = clock.monotonic_s() + (HAND_OVER_TURN_S if hurry else RECONCILE_S)
