@@ -12,7 +12,7 @@ DEMO := $(VENV)/.stamp-demo
 DEV := $(VENV)/.stamp-dev
 SOURCES := $(shell find nodeagent registry -name '*.py' -o -name '*.toml' -o -name '*.html' 2>/dev/null)
 
-.PHONY: help demo demo-cluster test test-servers test-other check check-lint check-types check-docs check-unit check-property format bench dev clean
+.PHONY: help demo demo-cluster test test-waiting test-other check check-lint check-types check-docs check-unit check-property format bench dev clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -60,24 +60,24 @@ check-unit:
 check-property:
 	$(PY) -m pytest -q tests/property
 
-# Most of a test's time is waiting for servers and processes that it kills, so two halves run side by side, each with
-# servers of its own.
+# Most of a test's time is waiting: for servers and processes that it kills, and for video, which comes as fast as it is
+# filmed.  So two halves that take about as long run side by side, each with servers of its own.
 test: $(DEV) ## every tier on private real RabbitMQ, Redis, MariaDB and RTSP (ARGS="-k judge")
 	$(PY) tests/install_services.py
 ifeq ($(strip $(ARGS)),)
-	@$(MAKE) --no-print-directory -j2 test-servers test-other
+	@$(MAKE) --no-print-directory -j2 test-waiting test-other
 else
 	$(PY) -m pytest $(ARGS)
 endif
 
-# What kills and starts servers most; `tests/unit` and the others are cheap or need their cores.
-SERVERS := tests/fault tests/contract tests/integration
+# What kills and starts servers and whole agents; single workers and what only computes need their cores more.
+WAITING := tests/fault tests/contract tests/integration tests/e2e
 
-test-servers:
-	$(PY) -m pytest $(SERVERS)
+test-waiting:
+	$(PY) -m pytest $(WAITING)
 
 test-other:
-	$(PY) -m pytest $(SERVERS:%=--ignore=%)
+	$(PY) -m pytest $(WAITING:%=--ignore=%)
 
 bench: $(DEV) ## every benchmark; rewrites the tables of docs/performance.md
 	$(PY) -m tests.bench --all --write

@@ -81,7 +81,7 @@ def test_a_later_grant_begins_a_clip_at_the_next_key_frame_and_loses_nothing(tmp
 @pytest.mark.services
 def test_a_capture_follows_its_grants_without_a_restart(tmp_path: Path, redis_url: str) -> None:
     video = make_video(tmp_path / "source.mp4", seconds=20)
-    with CaptureProcess(tmp_path, str(video), redis_url, loop=True, clip_s=2.0, epoch=40) as capture:
+    with CaptureProcess(tmp_path, str(video), redis_url, loop=True, clip_s=1.0, epoch=40) as capture:
         eventually(lambda: len(capture.clips()) >= 2, within_s=20)
         assert capture.cell.get("epoch") == 40
         pid = capture.pid

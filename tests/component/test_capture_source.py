@@ -51,8 +51,8 @@ def test_a_session_whose_sound_goes_on_without_video_ends_when_it_is_closed(tmp_
     need_rtsp()
     with RtspServer({"cam": make_video(tmp_path / "a.mp4", seconds=4)}, 10, frames=FRAMES) as server:
         for _ in range(2):
-            session = Session(StreamSpec(url=server.url("cam")), 2.0, SystemClock())
-            seen = events(session, silence_s=3.0)
+            session = Session(StreamSpec(url=server.url("cam")), 1.0, SystemClock())
+            seen = events(session, silence_s=1.5)
             session.close()
             # The session was silent, not over: sound went on.
             assert not any(isinstance(event, Ended) for event in seen), seen[-1]

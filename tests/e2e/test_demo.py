@@ -130,25 +130,41 @@ def test_a_used_folder_is_refused(run: Run) -> None:
     assert "not empty" in text
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_interrupt_leaves_no_process_and_says_that_nothing_was_shown(tmp_path: Path, ending: signal.Signals) -> None:
-    process = start(tmp_path, "--seconds", "60", "--cameras", "1", "--dir", "out")
-    board = tmp_path / "out" / "memory"
-    eventually(lambda: any(board.rglob("board")), within_s=60)
-    process.send_signal(ending)
-    text, _ = process.communicate(timeout=60)
-    assert process.returncode == 1, text
-    assert processes_with(str(tmp_path / "out")) == []
+def test_interrupt_leaves_no_process_and_says_that_nothing_was_shown(tmp_path: Path) -> None:
+    # At once: each loads for longer than it runs.
+    began = {}
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        (cwd := tmp_path / ending.name).mkdir()
+        began[ending] = start(cwd, "--seconds", "60", "--cameras", "1", "--dir", "out")
+    for ending, process in began.items():
+        board = tmp_path / ending.name / "out" / "memory"
+        eventually(lambda board=board: any(board.rglob("board")), within_s=120)
+        process.send_signal(ending)
+    for process in began.values():
+        text, _ = process.communicate(timeout=60)
+        assert process.returncode == 1, text
+    assert processes_with(str(tmp_path)) == []
 
 
-def test_an_own_model_that_is_none_is_named(tmp_path: Path) -> None:
-    broken = tmp_path / "broken.toml"
-    broken.write_text("name = 'x'\n")
-    process = start(tmp_path, "--seconds", "12", "--cameras", "1", "--no-kill", "--model", str(broken), "--dir", "out")
-    text, _ = process.communicate(timeout=90)
-    assert process.returncode == 1, text
-    assert "bad_model" in text
-    assert "broken.toml" in text
+@pytest.fixture(scope="module")
+def failing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
+    """Demos that cannot show anything, side by side: with a `model` that is none, and a `source` that is away."""
+    cwd = tmp_path_factory.mktemp("failing")
+    (cwd / "broken.toml").write_text("name = 'x'\n")
+    wrong = {"model": str(cwd / "broken.toml"), "source": "rtsp://127.0.0.1:9/x"}
+    began = {}
+    for name, value in wrong.items():
+        (cwd / name).mkdir()
+        options = ("--seconds", "20", "--cameras", "1", "--no-kill", "--dir", "out")
+        began[name] = start(cwd / name, *options, f"--{name}", value)
+    texts = {name: process.communicate(timeout=120)[0] for name, process in began.items()}
+    yield {name: Run(cwd / name, cwd / name / "out", began[name].returncode, texts[name]) for name in wrong}
+
+
+def test_an_own_model_that_is_none_is_named(failing: dict[str, Run]) -> None:
+    assert failing["model"].code == 1, failing["model"].text
+    assert "bad_model" in failing["model"].text
+    assert "broken.toml" in failing["model"].text
 
 
 def test_the_push_in_the_report_is_what_the_target_got(run: Run) -> None:
@@ -162,14 +178,11 @@ def test_the_push_in_the_report_is_what_the_target_got(run: Run) -> None:
     assert Path(push["replay"]["path"]).is_file()
 
 
-def test_a_camera_that_does_not_answer_is_the_reason_and_no_ledger_balances(tmp_path: Path) -> None:
-    process = start(
-        tmp_path, "--seconds", "12", "--cameras", "1", "--no-kill", "--source", "rtsp://127.0.0.1:9/x", "--dir", "out"
-    )
-    text, _ = process.communicate(timeout=90)
-    assert process.returncode == 1, text
-    assert "Nothing was recorded." in text
-    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+def test_a_camera_that_does_not_answer_is_the_reason_and_no_ledger_balances(failing: dict[str, Run]) -> None:
+    run = failing["source"]
+    assert run.code == 1, run.text
+    assert "Nothing was recorded." in run.text
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
     assert "source_down" in page
     assert "Nothing broke a rule" not in page
-    assert (tmp_path / "out" / "nodeagent.toml").stat().st_mode & 0o077 == 0
+    assert (run.folder / "nodeagent.toml").stat().st_mode & 0o077 == 0

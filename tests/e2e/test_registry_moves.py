@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ import pytest
 from nodeagent.contract.ownership import LEASE_S
 from nodeagent.contract.states import State
 from nodeagent.infra.storage import Storage, init_pool
-from tests.e2e.test_registry_serve import client, config, serving, token
+from tests.e2e.test_registry_serve import client, config, is_ready, serving, token
 from tests.support.agent import Agent
 from tests.support.eventually import eventually
 from tests.support.media import make_video
@@ -53,7 +54,7 @@ class Cluster:
     redis_url: str
     stack: ExitStack
     urls: list[str] = field(default_factory=list)
-    registries: list[object] = field(default_factory=list)
+    registries: list[subprocess.Popen[str]] = field(default_factory=list)
     agents: dict[str, Agent] = field(default_factory=dict)
     admin: str = ""
 
@@ -62,12 +63,23 @@ class Cluster:
         self.urls = [url for _, url in configs]
         self.admin = token(configs[0][0], "anna", "--role", "admin")
         tokens = {name: token(configs[0][0], name, "--node", name) for name in ("n1", "n2")}
-        for path, url in configs:
-            self.registries.append(self.stack.enter_context(serving(path, url)))
+        # All at once: each loads for longer than it begins.
+        for path, _ in configs:
+            self.registries.append(self.stack.enter_context(serving(path)))
         for name, secret in tokens.items():
             init_pool(self.folder / name / "pool")
             text = AGENT.format(node=name, redis=self.redis_url, model=MODEL, urls=self.urls, token=secret)
             self.agents[name] = self.stack.enter_context(Agent(self.folder / name, text))
+        self.stack.callback(self.end)
+        eventually(lambda: all(map(is_ready, self.urls)), within_s=60)
+
+    def end(self) -> None:
+        """End the registries, so that no agent waits for others to take its cameras, then all agents at once."""
+        for registry in self.registries:
+            registry.kill()
+        for agent in self.agents.values():
+            if agent.process is not None and agent.process.poll() is None:
+                agent.process.send_signal(signal.SIGTERM)
 
     def people(self, at: int = 0) -> httpx.Client:
         return client(self.urls[at], self.admin)
@@ -112,8 +124,8 @@ def test_nothing_moves_when_leader_or_redis_are_lost_and_a_dead_nodes_cameras_ar
     before = cluster.captured()
     assert sorted(len([1 for where in before.values() if where[0][0] == name]) for name in ("n1", "n2")) == [2, 2]
     leader = cluster.registries[0]
-    leader.send_signal(signal.SIGKILL)  # type: ignore[attr-defined]
-    leader.wait()  # type: ignore[attr-defined]
+    leader.kill()
+    leader.wait()
     with cluster.people(1) as people:
         eventually(lambda: people.get("/cluster").json()["leader"] == "reg2", within_s=30)
         cluster.pass_time()

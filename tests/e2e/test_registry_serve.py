@@ -15,7 +15,9 @@ from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
+from registry.cli import main as registry
 from tests.support.eventually import eventually
 from tests.support.registry_http import report_of
 from tests.support.registry_nodes import row
@@ -46,26 +48,29 @@ def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def token(path: Path, *arguments: str) -> str:
-    done = command("token", "create", *arguments, "-c", path)
-    assert done.returncode == 0, done.stderr
+    # In this process: another one would load for longer than it works.
+    done = CliRunner().invoke(registry, ["token", "create", *arguments, "-c", str(path)])
+    assert done.exit_code == 0, done.output
     return done.stdout.strip()
 
 
 @contextmanager
-def serving(path: Path, url: str) -> Iterator[subprocess.Popen[str]]:
+def serving(path: Path, url: str = "") -> Iterator[subprocess.Popen[str]]:
+    """Serve until the block ends; with a `url`, only from when it is ready."""
     with path.with_suffix(".log").open("a") as log:
         # As a shell starts it, with few files; `exec`: its number is the registry's.
         line = ["sh", "-c", 'ulimit -Sn 256 && exec "$@"', "sh", *MAIN, "serve", "-c", str(path)]
         process = subprocess.Popen(line, stderr=log, text=True, env=dict(os.environ))
         try:
-            eventually(lambda: _ready(url), within_s=40)
+            if url:
+                eventually(lambda: is_ready(url), within_s=40)
             yield process
         finally:
             process.kill()
             process.wait()
 
 
-def _ready(url: str) -> bool:
+def is_ready(url: str) -> bool:
     try:
         return httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
     except httpx.TransportError:
@@ -131,7 +136,8 @@ def test_a_registry_serves_from_tokens_to_a_cameras_configuration(tmp_path: Path
 def test_two_registries_lead_one_after_the_other(tmp_path: Path, redis_url: str) -> None:
     (path, url), (other_path, other_url) = (config(tmp_path, name, redis_url) for name in ("reg1", "reg2"))
     admin, node = token(path, "anna", "--role", "admin"), Node(token(path, "n1", "--node", "n1"))
-    with serving(path, url) as first, serving(other_path, other_url), client(url, admin) as people:
+    with serving(path) as first, serving(other_path), client(url, admin) as people:
+        eventually(lambda: is_ready(url) and is_ready(other_url), within_s=60)
         make_camera(people)
         # Reports go to the one that follows.
         (listed,) = eventually(lambda: node.cameras(other_url), within_s=20, every_s=0.5)

@@ -159,7 +159,7 @@ def test_recording_goes_on_without_the_bus_and_everything_is_told_later(
 
 def test_a_file_at_its_end_is_said_and_an_unwanted_camera_leaves(tmp_path: Path, redis_url: str) -> None:
     video = make_video(tmp_path / "source.mp4", seconds=3)
-    with CaptureProcess(tmp_path, str(video), redis_url) as capture:
+    with CaptureProcess(tmp_path, str(video), redis_url, clip_s=5) as capture:
         eventually(lambda: capture.state is State.SOURCE_ENDED, within_s=20)
         assert [len(count_frames(clip.path)) for clip in capture.clips()] == [30]
         eventually(lambda: len(capture.tasks()) == 1)

@@ -175,7 +175,7 @@ class CaptureProcess:
     sample_mode: SampleMode = "frames"
     #: The sub-stream, if there is one.
     analyse: str = ""
-    clip_s: float = 5.0
+    clip_s: float = 2.0
     #: With which a registry granted the camera; 0: none did.
     epoch: int = 0
 

@@ -151,6 +151,8 @@ class RabbitMq(Server):
         self._epmd_port, self._distribution_port, self._http_port = free_port(), free_port(), free_port()
         self._cookie = secrets.token_hex(16)
         self._epmd: subprocess.Popen[bytes] | None = None
+        #: Virtual hosts of `new_vhost` that this run of the broker has made.
+        self._fresh: set[str] = set()
         self.url = self.url_of("%2F")
         self._write_files()
 
@@ -202,6 +204,8 @@ class RabbitMq(Server):
         return [str(self.program)]
 
     def start(self) -> None:
+        if not self.running:
+            self._fresh.clear()
         if self._epmd is None:
             # In the foreground, or it would leave our process group and outlive everything.
             self._epmd = self.spawn(["epmd", "-port", str(self._epmd_port), "-address", "127.0.0.1"])
@@ -233,11 +237,18 @@ class RabbitMq(Server):
         """URL of a virtual host that nobody used before; needs `management`."""
         name = f"v{secrets.token_hex(4)}"
         self.api("PUT", f"/api/vhosts/{name}")
+        self._fresh.add(name)
         return self.url_of(name)
 
     def drop_vhost(self, url: str) -> None:
-        """Delete a virtual host of `new_vhost` with all its queues and connections."""
-        self.api("DELETE", f"/api/vhosts/{url.rsplit('/', 1)[1]}")
+        """Delete a virtual host of `new_vhost` with all its queues and connections.
+
+        One that the broker has read from its disk takes it five seconds, and stays until the broker goes.
+        """
+        name = url.rsplit("/", 1)[1]
+        if name in self._fresh:
+            self._fresh.remove(name)
+            self.api("DELETE", f"/api/vhosts/{name}")
 
     def api(self, method: str, path: str, body: object = None) -> object:
         """One call of the HTTP API; needs `management`.
