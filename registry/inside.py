@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Engine
 
 from nodeagent.contract.errors import DecodeError, Unavailable
+from nodeagent.contract.ids import CameraId
 from nodeagent.contract.states import State
 from nodeagent.infra.wanted import SEED, WantedFile
 from nodeagent.infra.web.port import take_port
@@ -80,15 +81,15 @@ class _Tree:
         section = self.settings.registry
         renew_tokens(Tokens(engine), section.state_dir, section.registry_id, self.ctx.clock.wall_ns())
         self.seeds = Seeds(self.ctx, engine, vault)
-        # Before anything serves: the first look at the database finds them.
-        self.seeds.look()
+        # Before anything serves: a camera that is captured already, and that the registry does not know, is let go.
+        self.seeds.take()
 
     def ready(self) -> None:
         self.ctx.cell.ready()
 
     def looks(self, core: Assembled) -> None:
-        if self.seeds is not None and self.seeds.look():
-            core.clerk.poke()
+        if self.seeds is not None and (made := self.seeds.look()):
+            core.desk.changed(made)
         cell = self.ctx.cell
         cell.set("cameras", len(core.office.catalogue.wanted))
         cell.set("nodes", len(core.office.site.shown))
@@ -114,26 +115,38 @@ class Seeds:
         self._is_new = False
         self._at_s = float("-inf")
 
-    def look(self) -> bool:
-        """Write what is not known yet; whether anything was.  What cannot be written now is tried again."""
+    def look(self) -> tuple[CameraId, ...]:
+        """As `take`, now and then; what cannot be written now is tried again."""
+        now_s = self._ctx.clock.monotonic_s()
+        if now_s < self._at_s:
+            return ()
+        try:
+            return self.take()
+        except Unavailable as exc:
+            self._at_s = now_s + SEED_AGAIN_S
+            log.error("the configuration's cameras wait: %s", exc, extra={"event": "seed_waits"})  # noqa: TRY400
+            return ()
+
+    def take(self) -> tuple[CameraId, ...]:
+        """Write what is not known yet; returns which.
+
+        Raises:
+            Unavailable: the database is away.
+        """
         try:
             self._is_new |= self._file.refresh()
-        except (DecodeError, OSError) as exc:
-            log.error("the configuration's cameras cannot be taken: %s", exc, extra={"event": "seed_unreadable"})  # noqa: TRY400
-            return False
-        now_s = self._ctx.clock.monotonic_s()
-        if not self._is_new or now_s < self._at_s:
-            return False
-        self._at_s = now_s + SEED_AGAIN_S
-        self._ctx.cell.beat(allow_s=WRITE_ALLOW_S)
-        try:
+            if not self._is_new:
+                return ()
+            self._ctx.cell.beat(allow_s=WRITE_ALLOW_S)
             done = seed(self._engine, self._vault, self._file.current.cameras, Writer(BY, self._ctx.clock.wall_ns()))
-        except (Unavailable, DecodeError) as exc:
-            log.error("the configuration's cameras wait: %s", exc, extra={"event": "seed_waits"})  # noqa: TRY400
-            return False
+        except (DecodeError, OSError) as exc:
+            # The supervisor's file, or a row that somebody else wrote: the same again would change nothing.
+            log.error("the configuration's cameras cannot be taken: %s", exc, extra={"event": "seed_failed"})  # noqa: TRY400
+            self._is_new = False
+            return ()
         self._is_new = False
         _tell(done)
-        return bool(done.made)
+        return done.made
 
 
 def _tell(done: Seeded) -> None:
