@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from nodeagent.contract.errors import DecodeError
 from nodeagent.contract.ids import CameraId, Epoch, Frozen, ModelName, NodeId, UtcNs
+from nodeagent.contract.probe import RESULTS_MOST, ProbeResult
 from nodeagent.contract.report import NodeReport
 
 #: Hash: camera id -> JSON of `TaskStatus`.
@@ -153,6 +154,7 @@ class AgentReport(Frozen):
         holds: cameras that it serves.
         models: names of those that it has loaded; left out: not told, each is taken to be there.
         draining: it was told to stop and hands its cameras over.
+        probes: results of probes, each until a report that held it was answered.
     """
 
     v: Literal[1] = 1
@@ -166,6 +168,7 @@ class AgentReport(Frozen):
     holds: tuple[Holding, ...] = ()
     models: Annotated[tuple[ModelName, ...], Field(max_length=MODELS_MOST)] | None = None
     draining: bool = False
+    probes: tuple[ProbeResult, ...] = Field(default=(), max_length=RESULTS_MOST)
 
 
 class ReportAnswer(Frozen):
@@ -177,6 +180,8 @@ class ReportAnswer(Frozen):
         cameras_version: another one after a change of a camera that the node serves, owns or may claim; an agent that
             has another one asks for its list.
         warnings: sentences for a person, such as a clock that is off.
+        probes: orders for this node (`contract.probe.ProbeOrder`), each until its result came.  Not read with the rest,
+            so that one of a newer registry spoils no answer.
     """
 
     v: Literal[1] = 1
@@ -184,6 +189,7 @@ class ReportAnswer(Frozen):
     now_ns: UtcNs
     cameras_version: Annotated[int, Field(ge=0)]
     warnings: tuple[str, ...] = ()
+    probes: tuple[dict[str, Any], ...] = Field(default=(), repr=False)
 
 
 class Told(StrEnum):

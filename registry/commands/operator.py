@@ -13,6 +13,7 @@ OPERATOR: Final[dict[str, tuple[str, str]]] = {
     "cameras": ("registry.commands.lists:cameras", "List cameras as they are wanted."),
     "assignments": ("registry.commands.lists:assignments", "List which node has which camera, and why."),
     "rules": ("registry.commands.lists:rules", "List rules of one camera or of all."),
+    "probe": ("registry.commands.probe:probe", "Tell what a camera's streams answer now."),
     "explain": ("registry.commands.explain:explain", "Tell why a camera is where it is."),
     "move": ("registry.commands.orders:move", "Give a camera to a node by hand."),
     "drain": ("registry.commands.orders:drain", "Let a node hand its cameras over."),

@@ -7,17 +7,21 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
+from nodeagent.contract.camera import StreamSpec
+from nodeagent.contract.clip import StreamName
 from nodeagent.contract.errors import Unavailable
 from nodeagent.contract.ids import CameraId, NodeId
 from nodeagent.contract.ownership import AgentReport, Owner, ReportAnswer, TaskPhase, TaskStatus
+from nodeagent.contract.probe import ProbeResult
 from nodeagent.infra.clock import Clock
 from registry.core.asked import Asked
 from registry.core.inbox import Arrived
 from registry.core.leading import Leading, Office
 from registry.core.loop import Loop
+from registry.core.probing import Life, Probes
 from registry.explain import Explanation
 from registry.http.ports import Cluster, Contradicted, Draining, Freeze, NodeStanding, NotLeader, Placed, Readiness
 from registry.member import REPORTING, Conflict, IllegalStep, NodePhase
@@ -42,6 +46,7 @@ class Desk:
     office: Office
     notes: Nodes
     asked: Asked
+    probes: Probes = field(default_factory=Probes)
 
     @property
     def registry_id(self) -> str:
@@ -52,8 +57,8 @@ class Desk:
 
     def report(self, report: AgentReport) -> ReportAnswer:
         """Take an agent's report; see the port."""
-        wall_ns = self._clock.wall_ns()
-        verdict = self.loop.inbox.put(Arrived(report, self._clock.monotonic_s(), wall_ns))
+        wall_ns, now_s = self._clock.wall_ns(), self._clock.monotonic_s()
+        verdict = self.loop.inbox.put(Arrived(report, now_s, wall_ns))
         if isinstance(verdict, Conflict):
             raise Contradicted(verdict.detail, "incarnation")
         return ReportAnswer(
@@ -61,6 +66,7 @@ class Desk:
             now_ns=wall_ns,
             cameras_version=self._version_for(report),
             warnings=verdict.warnings if verdict is not None else (),
+            probes=self.probes.swap(report, now_s),
         )
 
     def changed(self, camera_ids: Iterable[CameraId]) -> None:
@@ -188,6 +194,13 @@ class Desk:
             raise Contradicted(f"camera {camera_id}: no epoch is left", "camera_id")
         return owner
 
+    def probe(
+        self, camera_id: CameraId, streams: Mapping[StreamName, StreamSpec], labels: Mapping[str, str]
+    ) -> tuple[NodeId, ProbeResult]:
+        """Have a node look at streams; see the port."""
+        node_id, incarnation = self._prober(camera_id, labels)
+        return node_id, self.probes.ask((node_id, incarnation), streams)
+
     def explain(self, camera_id: CameraId) -> Explanation:
         """Why a camera is where it is."""
         return self._explained(camera_id)
@@ -275,6 +288,25 @@ class Desk:
             report=shown.report.report if shown is not None else None,
             drain=drain,
         )
+
+    def _prober(self, camera_id: CameraId, labels: Mapping[str, str]) -> Life:
+        """Who looks at a camera: its owner, which reaches it, or else the node with its labels that has the fewest."""
+        owner = self.office.site.owner(camera_id)
+        views = [view for view in self._views() if view.life is not None and view.phase in REPORTING]
+        fit = [view for view in views if owner is not None and view.node_id == owner.node_id]
+        fit = fit or [view for view in views if labels.items() <= view.labels.items()]
+        if not fit:
+            raise Contradicted("no live node has the camera's labels, so none can look at it")
+        lives = [
+            (view.node_id, view.life.incarnation)
+            for view in sorted(fit, key=lambda view: (len(view.cameras), view.node_id))
+            if view.life is not None
+        ]
+        now_s = self._clock.monotonic_s()
+        here = next((life for life in lives if self.probes.hears(life, now_s)), None)
+        if here is None:
+            raise Unavailable(f"node {lives[0][0]} reports to another registry: ask that one")
+        return here
 
     def _row(self, node_id: NodeId) -> NodeRow | None:
         with suppress(Unknown):

@@ -19,6 +19,7 @@ from registry.http import (
     routes_health,
     routes_nodes,
     routes_places,
+    routes_probe,
     routes_rules,
     routes_tokens,
 )
@@ -31,6 +32,7 @@ from registry.http.reports import Reports, described
 #: All routes, in the order in which they are tried and shown.
 ROUTERS = (
     routes_cameras.router,
+    routes_probe.router,
     routes_rules.router,
     routes_places.router,
     routes_nodes.router,

@@ -4,7 +4,7 @@ Promises of every core:
 - All calls may come from any thread.  `report` and `changed` come from the event loop: they return within a
   millisecond, and wait neither for input or output nor for a lock that somebody holds meanwhile.
 - Every call may be repeated after Unavailable: doing it twice does no harm.
-- No answer but `configurations`, and no error, holds a secret.
+- No answer but `configurations` and `report`, which holds the node's orders to probe, and no error holds a secret.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from nodeagent.contract.camera import StreamSpec
+from nodeagent.contract.clip import StreamName
 from nodeagent.contract.errors import AgentError, Unavailable
 from nodeagent.contract.ids import CameraId, NodeId
 from nodeagent.contract.ownership import AgentReport, Owner, ReportAnswer, TaskPhase, TaskStatus
+from nodeagent.contract.probe import ProbeResult
 from nodeagent.contract.report import NodeReport
 from registry.explain import Explanation
 from registry.member import NodePhase
@@ -35,6 +38,10 @@ class Contradicted(AgentError):
     def __init__(self, detail: str, field: str = "") -> None:
         super().__init__(detail)
         self.detail, self.field = detail, field
+
+
+class Unanswered(AgentError):
+    """A node does not say in time what it was asked; it may have been lost.  Ask again, or look at the node."""
 
 
 class NotLeader(Unavailable):
@@ -230,6 +237,20 @@ class Core(Protocol):
             store.errors.Unknown: there is no such camera or node.
             Contradicted: the node cannot take it now; says why.
             NotLeader: ask the leader.
+        """
+        ...
+
+    def probe(
+        self, camera_id: CameraId, streams: Mapping[StreamName, StreamSpec], labels: Mapping[str, str]
+    ) -> tuple[NodeId, ProbeResult]:
+        """Have the owner of a camera, else a live node with these labels, look at streams; returns who did, and what.
+
+        Waits for it, half a minute at most.
+
+        Raises:
+            Unanswered: the node does not say in time.
+            Contradicted: there is no such node.
+            Unavailable: the node reports to another registry, which is to be asked.
         """
         ...
 

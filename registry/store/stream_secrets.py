@@ -60,6 +60,11 @@ class KnownUrl:
     clear: str | None = field(repr=False)
 
 
+def is_masked(url: str) -> bool:
+    """Whether a URL is one as it is shown, without its secret."""
+    return _MASKED.search(url) is not None
+
+
 def take_apart(spec: CameraSpec, before: Mapping[StreamName, KnownUrl], vault: Vault) -> Apart:
     """What to write for a spec; a secret that is given as `***` is taken from the URLs before.
 
@@ -73,7 +78,7 @@ def take_apart(spec: CameraSpec, before: Mapping[StreamName, KnownUrl], vault: V
         if url is None:
             continue
         known = before.get(name)
-        if not _MASKED.search(url):
+        if not is_masked(url):
             clear[name] = url
         elif known is not None and known.shown == url and known.clear is not None:
             clear[name] = known.clear

@@ -114,6 +114,9 @@ def test_one_server_is_edited_over_http_and_records_whatever_its_registry_does(s
         _killed_and_back(server)
         # The registry took the file's camera over while it was captured: nothing began anew.
         assert agent.running("capture:gate").pid == first.pid
+        seen = server.command("registry", "probe", "yard")
+        assert (seen.returncode, seen.stdout.partition(",")[0]) == (0, "yard"), seen.stderr
+        assert "record: h264 320x240, 10 pictures per second, a key frame every 1 s, no sound" in seen.stdout
         gone = server.ask("DELETE", "/api/v1/cameras/gate", headers={"If-Match": '"1"'})
         assert gone.status_code == 204, gone.text
         eventually(lambda: agent.row("capture:gate") is None, within_s=20)

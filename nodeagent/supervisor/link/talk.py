@@ -22,6 +22,7 @@ from nodeagent.infra.clock import Clock
 from nodeagent.infra.registry_api import RegistryRefuses
 from nodeagent.infra.wanted import Grant
 from nodeagent.supervisor.link.client import Listing, Whereabouts
+from nodeagent.supervisor.link.probing import Probing
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ class Talk:
         self._incarnation = incarnation
         self._cell = cell
         self._clock = clock
+        self._probing = Probing()
         self._changed = threading.Condition()
         self._closing = False
         self._wants_list = False
@@ -196,8 +198,12 @@ class Talk:
         # On the board it outlives a link that is killed, and grows through all of this life.
         self._cell.add("seq")
         report = self._reports.make(self._incarnation, self._cell.get("seq"), self._grants, leaving=self._leaving)
+        if results := self._probing.results():
+            report = report.model_copy(update={"probes": results})
         asked_s, asked_ns = self._clock.monotonic_s(), self._clock.wall_ns()
         answer = self._registry.report(report)
+        self._probing.told(results)
+        self._probing.take(answer.probes)
         self._cell.add("reports")
         self._cell.set("answer_ms", round((self._clock.monotonic_s() - asked_s) * 1000))
         self._version = answer.cameras_version
