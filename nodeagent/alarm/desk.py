@@ -24,7 +24,7 @@ from nodeagent.alarm.store import AlarmStore
 from nodeagent.alarm.work import AlarmWork, Done, End
 from nodeagent.contract.codec import decode_alarm
 from nodeagent.contract.errors import DecodeError, StorageUnavailable, Unavailable
-from nodeagent.contract.ids import NS_PER_MS, NS_PER_S
+from nodeagent.contract.ids import NS_PER_MS, NS_PER_S, NodeId
 from nodeagent.infra.alarm_records import AlarmState
 from nodeagent.infra.board import BoardCell
 from nodeagent.infra.bus.port import Bus, Delivery
@@ -77,6 +77,7 @@ class AlarmDesk:
     def __init__(
         self,
         *,
+        node_id: NodeId,
         bus: Bus,
         store: AlarmStore,
         storage: Storage,
@@ -88,6 +89,7 @@ class AlarmDesk:
         checkpoint: Checkpoint,
     ) -> None:
         """`pause` sleeps for some seconds, less on stop."""
+        self._node_id = node_id
         self._bus = bus
         self._store = store
         self._storage = storage
@@ -160,6 +162,9 @@ class AlarmDesk:
     def show(self) -> None:
         """Put state and gauges on the board."""
         self._cell.set("waiting", self.in_hand)
+        own = sum(job.row.node_id == self._node_id for job in self._jobs.values())
+        # What is not recorded yet may be of any node.
+        self._cell.set("waiting_own", own + len(self._inbox))
         self._trouble.targets = self._work.targets.failing
         self._cell.state(*self._trouble.state(self._bus.connected, bool(self._jobs)))
 

@@ -111,6 +111,7 @@ def build_desk(ctx: WorkerContext, arg: str, engine: Engine, bus: Bus, checkpoin
     maker = ReplayMaker(settings.evidence_dir, worker, zone, checkpoint)
     work = AlarmWork(store, maker, settings.push, (settings.site.name, zone), ctx.clock, checkpoint)
     return AlarmDesk(
+        node_id=settings.node.node_id,
         bus=bus,
         store=store,
         storage=follow_storage(settings),

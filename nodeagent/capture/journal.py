@@ -82,11 +82,6 @@ def _later(last: Closed | None, closed: Closed) -> Closed:
     return max(last, closed, key=lambda one: (one.task.epoch, one.task.clip_seq))
 
 
-def journals_folder(state_dir: Path) -> Path:
-    """Where a node's journals lie, each named for its camera."""
-    return state_dir / "journal"
-
-
 class Journal:
     """One camera's journal, open for appending.
 

@@ -7,6 +7,8 @@ anywhere it begins anew at the next look, as that capture would; a clip may then
 
 Nothing is bound here: a camera may have moved to another node, whose queues then have its routes.  Without a route a
 clip goes the way of a full queue, to any node with spare inference; a judge that does not want its camera counts it.
+When the last clip is told, what comes later is another node's: the route of clips to our inference goes, which would
+look at each of them a second time, and whoever drains this node waits for it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nodeagent.capture.closing import Closer
-from nodeagent.capture.journal import Journal, journals_folder
+from nodeagent.capture.journal import Journal
 from nodeagent.capture.journal_lock import lock_path, take_lock
 from nodeagent.capture.ledger import Ledger
 from nodeagent.capture.publisher import announce
@@ -31,6 +33,7 @@ from nodeagent.infra.clip_folders import STREAM_FOLDERS
 from nodeagent.infra.clock import Clock
 from nodeagent.infra.files import sync_folder
 from nodeagent.infra.gaps import LEAST_GAP_NS, GapReason
+from nodeagent.infra.journals import journal_path, journaled
 from nodeagent.infra.settings.sections import Settings
 from nodeagent.infra.stop import Stop
 from nodeagent.infra.storage import Storage, is_pool, open_storage
@@ -94,11 +97,11 @@ class Orphans:
     def look(self) -> None:
         """Finish, camera by camera, what can be finished now."""
         try:
-            for path in sorted(journals_folder(self._settings.node.state_dir).glob("*.jsonl")):
+            for camera_id in sorted(journaled(self._settings.node.state_dir)):
                 if self._stop.requested:
                     return
-                if self._is_unwanted(path.stem) and self._is_due(path.stem):
-                    self._finish_if_free(path)
+                if self._is_unwanted(camera_id) and self._is_due(camera_id):
+                    self._finish_if_free(journal_path(self._settings.node.state_dir, camera_id))
         finally:
             self._reached = None
             if self._bus is not None:
@@ -156,10 +159,11 @@ class Orphans:
             recover(storage, self._plan(journal), (Closer(journal), ledger), camera_id, self._clock)
             self._announce(journal, camera_id)
             self._rests_s[camera_id] = self._clock.monotonic_s() + REST_S
+            is_told = not journal.unconfirmed and self._unbind(camera_id)
             self._unannounced.discard(camera_id)
-            if journal.unconfirmed:
+            if not is_told:
                 self._unannounced.add(camera_id)
-            if self._is_done(storage, journal, camera_id) and _account_to(now_ns, ledger):
+            if is_told and self._is_done(storage, camera_id) and _account_to(now_ns, ledger):
                 # Killed before the lock's name goes too: an empty file, which the next capture of this name takes.
                 path.unlink()
                 lock_path(path).unlink()
@@ -193,17 +197,37 @@ class Orphans:
             if self._clock.monotonic_s() >= end_s:
                 return
 
-    def _open_bus(self) -> Bus:
+    def _unbind(self, camera_id: str) -> bool:
+        """Have no clip of the camera routed here any more; False while the broker is away.
+
+        The journal is locked: if the camera came back, its capture binds it after this.
+        """
+        end_s = self._clock.monotonic_s() + HOLD_S
+        while self._reached is not False:
+            try:
+                self._connected().unbind_clips(camera_id)
+            except Unavailable:
+                if self._stop.wait(_RETRY_S) or self._clock.monotonic_s() >= end_s:
+                    self._reached = False
+            else:
+                return True
+        return False
+
+    def _connected(self) -> Bus:
         if self._bus is None:
             self._bus = self._connect(self._settings)
-        self._bus.declare()
         return self._bus
 
-    def _is_done(self, storage: Storage, journal: Journal, camera_id: str) -> bool:
+    def _open_bus(self) -> Bus:
+        bus = self._connected()
+        bus.declare()
+        return bus
+
+    def _is_done(self, storage: Storage, camera_id: str) -> bool:
         """Whether nothing of the camera is left to do; a disk that is away may hold a clip that is."""
         disks = all(is_pool(pool.path) for pool in storage.pools)
         parts = any(storage.parts(camera_id, stream) for stream in STREAM_FOLDERS)
-        return disks and not journal.unconfirmed and not parts
+        return disks and not parts
 
 
 def _account_to(now_ns: int, ledger: Ledger) -> bool:

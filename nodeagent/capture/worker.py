@@ -17,7 +17,7 @@ from nodeagent.capture.books import Books, Camera
 from nodeagent.capture.chooser import Chooser
 from nodeagent.capture.closing import Closer
 from nodeagent.capture.feed import Feed, trouble
-from nodeagent.capture.journal import Journal, journals_folder
+from nodeagent.capture.journal import Journal
 from nodeagent.capture.journal_lock import take_lock
 from nodeagent.capture.ledger import Ledger
 from nodeagent.capture.publisher import Publisher
@@ -33,6 +33,7 @@ from nodeagent.contract.states import State
 from nodeagent.infra.bus.connect import open_bus
 from nodeagent.infra.bus.port import Bus
 from nodeagent.infra.files import syncs
+from nodeagent.infra.journals import journal_path
 from nodeagent.infra.settings.sections import Settings
 from nodeagent.infra.storage import open_storage
 from nodeagent.infra.wanted import WantedFile
@@ -84,7 +85,7 @@ def main(ctx: WorkerContext, camera_id: str) -> int:
 
 
 def _journal_path(ctx: WorkerContext, camera_id: str) -> Path:
-    return journals_folder(ctx.settings.node.state_dir) / f"{camera_id}.jsonl"
+    return journal_path(ctx.settings.node.state_dir, camera_id)
 
 
 def _take_journal(ctx: WorkerContext, camera_id: str) -> bool:

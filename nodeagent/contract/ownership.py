@@ -51,6 +51,8 @@ Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 AMOUNT_MOST = 1e15
 #: Models that a report names at most: a node has a handful in its memory.
 MODELS_MOST = 1000
+#: How many there are of something.
+Count = Annotated[int, Field(ge=0, lt=2**63)]
 _OWNER = re.compile(
     r"^(?P<node>[A-Za-z0-9][A-Za-z0-9_.-]{0,62})/(?P<incarnation>[0-9a-f]{16})/(?P<epoch>[1-9]\d{0,18})$"
 )
@@ -141,6 +143,36 @@ class Holding(Frozen):
     version: Version
 
 
+class Unfinished(Frozen):
+    """What a node that serves no camera has still to do with what it recorded; of each, None: not known now.
+
+    Attributes:
+        cameras: those whose captures run still, or whose last clips are not all announced.
+        clips: announced ones that wait for its inference, or are in its workers' hands.
+        detections: messages that wait for its judges, or are in their hands.
+        alarms: those of its recordings that its workers have in hand.
+    """
+
+    cameras: Count | None = None
+    clips: Count | None = None
+    detections: Count | None = None
+    alarms: Count | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether all of it is known."""
+        return None not in self._counts
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is known that nothing is left to do."""
+        return not any(self._counts) and self.is_known
+
+    @property
+    def _counts(self) -> tuple[int | None, ...]:
+        return self.cameras, self.clips, self.detections, self.alarms
+
+
 class AgentReport(Frozen):
     """What an agent reports once a second: one report for all of its children.
 
@@ -155,6 +187,7 @@ class AgentReport(Frozen):
         models: names of those that it has loaded; left out: not told, each is taken to be there.
         draining: it was told to stop and hands its cameras over.
         probes: results of probes, each until a report that held it was answered.
+        unfinished: what it has still to do; None while it serves cameras, as more comes, and from older agents.
     """
 
     v: Literal[1] = 1
@@ -169,6 +202,7 @@ class AgentReport(Frozen):
     models: Annotated[tuple[ModelName, ...], Field(max_length=MODELS_MOST)] | None = None
     draining: bool = False
     probes: tuple[ProbeResult, ...] = Field(default=(), max_length=RESULTS_MOST)
+    unfinished: Unfinished | None = None
 
 
 class ReportAnswer(Frozen):

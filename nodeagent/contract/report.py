@@ -76,9 +76,23 @@ COUNTERS: dict[Kind, tuple[str, ...]] = {
         "refused",
         "boxes",
         "infer_ms",
+        # Clips taken from the node's own queue and not done with; a gauge.
+        "in_hand",
         *_SERVING,
     ),
-    Kind.JUDGE: ("clips", "samples", "duplicates", "fenced", "gaps", "alarms", "refused", "cameras", *_SERVING),
+    Kind.JUDGE: (
+        "clips",
+        "samples",
+        "duplicates",
+        "fenced",
+        "gaps",
+        "alarms",
+        "refused",
+        "cameras",
+        # Detections taken from its own queue and not done with; a gauge.
+        "in_hand",
+        *_SERVING,
+    ),
     Kind.ALARM: (
         "received",
         "rows",
@@ -88,6 +102,8 @@ COUNTERS: dict[Kind, tuple[str, ...]] = {
         "duplicates",
         "refused",
         "waiting",
+        # Alarms of this node's own recordings among those that wait.
+        "waiting_own",
         "lag_ms",
         *_ASIDE,
     ),

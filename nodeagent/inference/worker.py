@@ -12,7 +12,7 @@ from nodeagent.inference.model import load_models
 from nodeagent.inference.pipeline import Pipeline
 from nodeagent.infra.bus.aside import watch_aside
 from nodeagent.infra.bus.connect import open_bus
-from nodeagent.infra.bus.topology import CLIPS
+from nodeagent.infra.bus.topology import CLIPS, clips_queue
 from nodeagent.infra.worker import EXIT_FATAL, WorkerContext
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,9 @@ def main(ctx: WorkerContext, arg: str) -> int:
         ctx.cell.state(State.BAD_MODEL, str(exc))
         log.error("inference %s cannot serve: %s", arg, exc, extra={"event": "bad_model"})  # noqa: TRY400
         return EXIT_FATAL
-    bus = open_bus(settings)
+    own = clips_queue(settings.node.node_id)
+    ctx.cell.set("in_hand", 0)
+    bus = open_bus(settings, lambda queue, count: ctx.cell.set("in_hand", count) if queue == own else None)
     watch_aside(ctx, bus, CLIPS)
     try:
         return Pipeline(ctx, bus, models).run()

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from nodeagent.contract.errors import Unavailable
 from nodeagent.contract.ids import Frozen
-from nodeagent.contract.ownership import Resources
+from nodeagent.contract.ownership import Resources, Unfinished
 
 #: Phases of a node, as the registry names them.
 LIVE: Final = "live"
@@ -19,6 +19,10 @@ JOINING: Final = "joining"
 SUSPECT: Final = "suspect"
 DEAD: Final = "dead"
 DRAINING: Final = "draining"
+#: States of a drain that end it, as the registry names them: with nothing left, and without knowing.
+DONE: Final = "done"
+UNTOLD: Final = "untold"
+LOST: Final = "lost"
 #: Phase of a camera that nobody owns.
 POOLED: Final = "pooled"
 
@@ -28,13 +32,22 @@ class DrainSeen(Frozen):
 
     Attributes:
         ordered_by: who ordered it; empty: nobody, it leaves by its own word.
+        state: how far it is; empty: an older registry does not tell.
         left, moved: cameras that are still its own, and those that another node took since it began.
+        starting: how many of those are not captured yet.
+        uncaptured: some of those that nobody captures, for longer than a start takes.
+        unfinished: what the node has still to do with what it recorded; none: not known.
+        done: whether nothing is left.
         trouble: why it does not go on; empty: it does.
     """
 
     ordered_by: str
+    state: str = ""
     left: int
     moved: int
+    starting: int = 0
+    uncaptured: tuple[str, ...] = ()
+    unfinished: Unfinished | None = None
     done: bool
     trouble: str
 

@@ -7,10 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from nodeagent.contract.ids import NS_PER_S
-from nodeagent.contract.ownership import SKEW_NS
-from nodeagent.infra.cluster_answers import DEAD, LIVE, POOLED, SUSPECT, NodeSeen, Overview
+from nodeagent.contract.ownership import SKEW_NS, Unfinished
+from nodeagent.infra.cluster_answers import (
+    DEAD,
+    LIVE,
+    LOST,
+    POOLED,
+    SUSPECT,
+    UNTOLD,
+    DrainSeen,
+    NodeSeen,
+    Overview,
+)
+
+#: What each count of `Unfinished` counts: one, and several.
+_LEFTOVERS: Final = {
+    "cameras": ("unfinished recording", "unfinished recordings"),
+    "clips": ("clip to look at", "clips to look at"),
+    "detections": ("clip to judge", "clips to judge"),
+    "alarms": ("alarm", "alarms"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +116,30 @@ def drain_words(node: NodeSeen) -> str:
     if drain is None:
         return ""
     by = f" by order of {drain.ordered_by}" if drain.ordered_by else ""
-    return f"drains{by}: {drain.left} camera{'s' if drain.left != 1 else ''} left, {drain.moved} moved"
+    absent = f"; nobody captures {', '.join(drain.uncaptured)}" if drain.uncaptured else ""
+    return f"drains{by}: {_drained_so_far(node, drain)}{absent}"
+
+
+def _drained_so_far(node: NodeSeen, drain: DrainSeen) -> str:
+    if drain.left:
+        return f"{drain.left} camera{'s' if drain.left != 1 else ''} left, {drain.moved} moved"
+    if drain.starting:
+        return f"no camera left, others start {drain.starting} of {drain.moved}"
+    if drain.state == LOST:
+        return "no camera left, but it died: what waited on it waits there until it is started again"
+    if drain.state == UNTOLD:
+        return f"no camera left; what waits on it is not told by its agent {node.agent_version}"
+    if drain.done:
+        return "no camera left, nothing waits on it" if drain.state else "no camera left"
+    return f"no camera left, {_waiting(drain.unfinished or Unfinished())}"
+
+
+def _waiting(unfinished: Unfinished) -> str:
+    counts = unfinished.model_dump()
+    known = [f"{count} {_LEFTOVERS[name][count != 1]}" for name, count in counts.items() if count]
+    unknown = [_LEFTOVERS[name][1] for name, count in counts.items() if count is None]
+    # The agent has not looked yet, or its broker is away.
+    return f"waits for {', '.join([*known, *(f'the number of {what}' for what in unknown)])}"
 
 
 def _problems_of_all(overview: Overview) -> Iterator[ClusterProblem]:

@@ -70,7 +70,9 @@ class _Peers:
 def main(ctx: WorkerContext, arg: str) -> int:
     """Serve shard number `arg` until told to stop."""
     ctx.cell.state(State.STARTING)
-    bus = open_bus(ctx.settings)
+    own = detections_queue(ctx.settings.node.node_id, int(arg))
+    ctx.cell.set("in_hand", 0)
+    bus = open_bus(ctx.settings, lambda queue, count: ctx.cell.set("in_hand", count) if queue == own else None)
     watch_aside(ctx, bus, DETECTIONS)
     store = JudgeStore(connect_redis(ctx.settings.redis_url), ctx.settings.node.state_dir, ctx.clock)
     try:

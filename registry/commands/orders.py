@@ -14,7 +14,7 @@ import click
 
 from nodeagent.contract.errors import Unavailable
 from nodeagent.contract.ownership import Owner
-from nodeagent.infra.cluster_answers import NodeSeen, node_seen
+from nodeagent.infra.cluster_answers import LOST, UNTOLD, NodeSeen, node_seen
 from nodeagent.infra.cluster_view import drain_words
 from nodeagent.infra.exits import ExitCode
 from nodeagent.infra.registry_api import RegistryApi
@@ -42,13 +42,14 @@ def move(door: Door, as_json: bool, camera: str, node: str) -> None:
 @click.command()
 @click.argument("node", callback=name)
 @click.option("--forced", is_flag=True, help="Although the other nodes lack capacity: cameras may be left without one.")
-@click.option("--wait", is_flag=True, help="Return when other nodes have all of its cameras.")
+@click.option("--wait", is_flag=True, help="Return when others capture all of its cameras and nothing waits on it.")
 @door_options
 @json_option
 def drain(door: Door, as_json: bool, node: str, forced: bool, wait: bool) -> None:
     """Let NODE hand its cameras over, each when another node captures it; it gets no more until `undrain`.
 
-    Refused while the other nodes lack capacity.  Ctrl-C ends `--wait`, not the drain.
+    Refused while the other nodes lack capacity, and where nodes take cameras by themselves (strategy `claim`).
+    `--wait` ends with status 1 when it cannot be known that nothing waits.  Ctrl-C ends `--wait`, not the drain.
     """
     with door.opened() as api:
         document = _order(api, "POST", f"nodes/{node}/drain", {"forced": forced})
@@ -106,16 +107,17 @@ def _told(document: dict[str, Any], as_json: bool, sentence: str) -> None:
 
 def _state_of(node: NodeSeen) -> str:
     """How far a drain is, in a sentence."""
-    if node.drain is None or node.drain.done:
-        return f"node {node.node_id} has no camera left"
+    if node.drain is None:
+        return f"node {node.node_id} does not drain"
     trouble = f"; {node.drain.trouble}" if node.drain.trouble else ""
     return f"node {node.node_id} {drain_words(node)}{trouble}"
 
 
 def _until_empty(api: RegistryApi, document: dict[str, Any]) -> dict[str, Any]:
-    """Wait until a node has no camera left, and say on standard error how far it is; returns the last answer.
+    """Wait until nothing is left on a node, and say on standard error how far it is; returns the last answer.
 
-    Ends the command with PROBLEMS when somebody takes the order back, or at Ctrl-C.
+    Ends the command with PROBLEMS when it cannot be known that nothing is left, when somebody takes the order back, or
+    at Ctrl-C.
     """
     said = ""
     while True:
@@ -126,6 +128,8 @@ def _until_empty(api: RegistryApi, document: dict[str, Any]) -> dict[str, Any]:
         if node.drain.done:
             return document
         said = _say(_state_of(node), said)
+        if node.drain.state in (LOST, UNTOLD):
+            sys.exit(ExitCode.PROBLEMS)
         try:
             time.sleep(LOOK_EVERY_S)
             document = api.document("GET", f"nodes/{node.node_id}", read_s=ANSWER_S).get("node") or {}

@@ -22,6 +22,7 @@ from registry.core.inbox import Arrived
 from registry.core.leading import Leading, Office
 from registry.core.loop import Loop
 from registry.core.probing import Life, Probes
+from registry.draining import state_of
 from registry.explain import Explanation
 from registry.http.ports import Cluster, Contradicted, Draining, Freeze, NodeStanding, NotLeader, Placed, Readiness
 from registry.member import REPORTING, Conflict, IllegalStep, NodePhase
@@ -274,13 +275,23 @@ class Desk:
         site = self.office.site
         with site.lock:
             shown = site.shown.get(view.node_id)
-            moved, trouble = site.moved.get(view.node_id, 0), site.trouble.get(view.node_id, "")
+            trouble = site.trouble.get(view.node_id, "")
         order = row.drain if row is not None else None
         drain = None
         if order is not None or view.leaving or view.phase is NodePhase.DRAINING:
             serves = shown.holds if shown is not None and view.phase in REPORTING else {}
             left = len({*view.cameras, *serves})
-            drain = Draining(order=order, left=left, moved=moved, trouble=trouble)
+            moved, gone = site.gone(view.node_id, self._clock.monotonic_s())
+            unfinished = shown.report.unfinished if shown is not None else None
+            drain = Draining(
+                order=order,
+                state=state_of(view.phase, left, gone, unfinished, reported=shown is not None),
+                left=left,
+                moved=moved,
+                gone=gone,
+                unfinished=unfinished,
+                trouble=trouble,
+            )
         return NodeStanding(
             view=view,
             version=row.version if row is not None else 0,

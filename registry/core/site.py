@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 
 from nodeagent.contract.ids import NS_PER_S, CameraId, NodeId
 from nodeagent.contract.ownership import LEASE_S, AgentReport, Holding, Owner, Resources, TaskPhase, TaskStatus
-from nodeagent.contract.report import Kind, Phase
+from nodeagent.contract.report import ChildRow, Kind, Phase
 from registry.brake import USUAL, Limits
 from registry.core.exchange import Held
+from registry.draining import Gone, sort_gone
 from registry.member import Accepted, Conflict, NodePhase
 from registry.membership import Members, NodeView, UnknownNode
 from registry.store.epochs import Epochs
@@ -33,7 +34,7 @@ class Shown:
 
     Attributes:
         holds: cameras that it says it serves.
-        captures: those whose pictures arrive.
+        captures: those of which its capture process has a sample.
     """
 
     report: AgentReport
@@ -47,13 +48,18 @@ class Shown:
         captures = frozenset(
             row.name.removeprefix(_CAPTURE)
             for row in report.report.rows
-            if row.kind is Kind.CAPTURE and row.phase is Phase.RUNNING and row.state in CAPTURES
+            if row.kind is Kind.CAPTURE and row.phase is Phase.RUNNING and row.state in CAPTURES and _has_sample(row)
         )
         return cls(report, holds, captures)
 
     def owner(self, hold: Holding) -> Owner:
         """The owner that a hold speaks of."""
         return Owner(node_id=self.report.report.node_id, incarnation=self.report.incarnation, epoch=hold.epoch)
+
+
+def _has_sample(row: ChildRow) -> bool:
+    """Whether this process got a sample: a source that is open may be ten seconds before its first key frame."""
+    return row.counters.get("last_sample_ns", 0) > row.started_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +99,8 @@ class Site:
         self.reasons: dict[CameraId, str] = {}
         #: Why each camera that waits came to be without an owner.
         self.causes: dict[CameraId, str] = {}
-        #: Cameras that others took from nodes that drain, since they began.
-        self.moved: dict[NodeId, int] = {}
+        #: Cameras that others took from nodes that drain, since they began, and when: monotonic seconds.
+        self.moved: dict[NodeId, dict[CameraId, float]] = {}
         #: Who had each camera before its owner, as far as this registry saw.
         self.before: dict[CameraId, Owner] = {}
         #: Why a drain does not go on.
@@ -208,8 +214,18 @@ class Site:
     def drain_begins(self, node_id: NodeId) -> None:
         """A node drains from now on: what became of an earlier drain counts no more."""
         with self.lock:
-            self.moved[node_id] = 0
+            self.moved[node_id] = {}
             self.trouble.pop(node_id, None)
+
+    def gone(self, node_id: NodeId, now_s: float) -> tuple[int, Gone]:
+        """How many cameras left a node since it drains, and what became of them."""
+        with self.lock:
+            left_s = self.moved.get(node_id, {})
+            owners = {camera_id: self.owner(camera_id) for camera_id in left_s}
+            # Of one that is not known any more there is nothing to capture.
+            wanted = {c: at_s for c, at_s in left_s.items() if c in self.statuses}
+            captured = frozenset(c for c, owner in owners.items() if owner is not None and self.is_captured(c, owner))
+            return len(left_s), sort_gone(wanted, captured, now_s)
 
     def _last_on(self, camera_id: CameraId, shown: Shown) -> bool:
         status = self.statuses.get(camera_id)
@@ -224,8 +240,9 @@ class Site:
         before = self.members.tasks.owner(camera_id)
         if before is not None and owner.epoch <= before.epoch:
             return
-        if before is not None and before.node_id != owner.node_id:
-            self.moved[before.node_id] = self.moved.get(before.node_id, 0) + 1
+        if before is not None and before.node_id != owner.node_id and before.node_id in self.moved:
+            self.moved[before.node_id][camera_id] = now_s
+        self.moved.get(owner.node_id, {}).pop(camera_id, None)
         self.members.granted(camera_id, owner, now_s)
 
     # What is there.

@@ -6,8 +6,9 @@ from typing import Literal
 
 from nodeagent.contract.camera import CameraSpec
 from nodeagent.contract.ids import CameraId, Epoch, Frozen, FrozenStrict, NodeId, Switch, UtcNs
-from nodeagent.contract.ownership import Owner, Resources, TaskPhase, Version
+from nodeagent.contract.ownership import Owner, Resources, TaskPhase, Unfinished, Version
 from nodeagent.contract.report import ChildRow
+from registry.draining import DrainState
 from registry.explain import Candidate, Explanation
 from registry.http.ports import Cluster, Draining, Freeze, NodeStanding, Placed
 from registry.member import NodePhase
@@ -22,10 +23,19 @@ class Drain(Frozen):
     #: 0: nobody ordered it.
     ordered_ns: UtcNs
     forced: bool
+    #: How far it is; the last three states are ends.
+    state: DrainState
     #: Cameras that are still its own, and those that another node took since it began.
     left: int
     moved: int
-    #: Whether nothing is left.
+    #: Of those that were taken: how many are not captured yet, and the first of those that nobody captures, for longer
+    #: than a start takes.
+    starting: int
+    uncaptured: tuple[CameraId, ...]
+    #: What the node has still to do with what it recorded, each null where that is not known; null as a whole: it
+    #: serves cameras still, or its agent does not tell.
+    unfinished: Unfinished | None
+    #: Whether nothing is left, neither cameras nor what they recorded.
     done: bool
     #: Why it does not go on; empty: it does.
     trouble: str
@@ -38,9 +48,13 @@ class Drain(Frozen):
             ordered_by=order.by if order else "",
             ordered_ns=order.at_ns if order else 0,
             forced=order.forced if order else False,
+            state=drain.state,
             left=drain.left,
             moved=drain.moved,
-            done=drain.left == 0,
+            starting=drain.gone.starting,
+            uncaptured=drain.gone.uncaptured,
+            unfinished=drain.unfinished,
+            done=drain.state is DrainState.DONE,
             trouble=drain.trouble,
         )
 

@@ -17,9 +17,10 @@ from nodeagent.contract.camera import StreamSpec
 from nodeagent.contract.clip import StreamName
 from nodeagent.contract.errors import AgentError, Unavailable
 from nodeagent.contract.ids import CameraId, NodeId
-from nodeagent.contract.ownership import AgentReport, Owner, ReportAnswer, TaskPhase, TaskStatus
+from nodeagent.contract.ownership import AgentReport, Owner, ReportAnswer, TaskPhase, TaskStatus, Unfinished
 from nodeagent.contract.probe import ProbeResult
 from nodeagent.contract.report import NodeReport
+from registry.draining import DrainState, Gone
 from registry.explain import Explanation
 from registry.member import NodePhase
 from registry.membership import NodeView
@@ -64,13 +65,18 @@ class Draining:
         order: of a person; none: it leaves by its own word.
         left: cameras that are still its own, or that it serves until another node captures them.
         moved: cameras that another node took since it began, as far as this registry saw.
+        gone: what became of those.
+        unfinished: what the node has still to do with what it recorded; none: it serves cameras, or does not tell.
         trouble: why it does not go on, one sentence; empty: it does.
     """
 
     order: DrainOrder | None
+    state: DrainState
     left: int
     moved: int
-    trouble: str = ""
+    gone: Gone
+    unfinished: Unfinished | None
+    trouble: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,10 +43,16 @@ class ScriptedBus:
         self.unroutable = self.away = False
         self.kill_at: int | None = None
         self.kept: list[tuple[str, int]] = []
+        #: Cameras with how much was kept before each was unbound.
+        self.unbound: list[tuple[str, int]] = []
 
     def declare(self) -> None:
         if self.away:
             raise Unavailable("broker: away")
+
+    def unbind_clips(self, camera_id: str) -> None:
+        self.declare()
+        self.unbound.append((camera_id, len(self.kept)))
 
     def publish(self, exchange: str, key: str, message: Message) -> None:
         self.declare()
@@ -122,6 +128,8 @@ def test_a_removed_camera_is_finished_and_its_account_closes(site: Site) -> None
     assert site.bench.storage.parts(CAMERA) == []
     clips = site.bench.clips()
     assert site.bus.kept == [(CLIPS, number) for number in range(len(clips))]
+    # The last one is on its way before the route to our own inference goes.
+    assert site.bus.unbound == [(CAMERA, len(clips))]
     assert not site.path.exists()
     assert not lock_path(site.path).exists()
     assert site.rings() == []

@@ -10,11 +10,15 @@ from types import TracebackType
 
 import pytest
 
-from nodeagent.contract.ownership import Owner
+from nodeagent.contract.codec import Message
+from nodeagent.contract.ownership import Owner, Unfinished
 from nodeagent.contract.report import ChildRow, Kind
 from nodeagent.contract.states import State
 from nodeagent.infra.board import Board
+from nodeagent.infra.bus.connect import open_bus
+from nodeagent.infra.bus.topology import CLIPS, DETECTIONS
 from nodeagent.infra.clock import SystemClock
+from nodeagent.infra.journals import journal_path
 from nodeagent.infra.settings.loader import load_settings
 from nodeagent.infra.stop import Stop, wait_readable
 from nodeagent.infra.wanted import Grant, Wanted, read_wanted, write_wanted
@@ -29,9 +33,10 @@ from tests.support.services import RedisServer
 pytestmark = pytest.mark.services
 
 OTHER_LIFE = "b" * 16
+NOTHING = Unfinished(cameras=0, clips=0, detections=0, alarms=0)
 
 CONFIG = """[node]
-node_id = "n1"
+node_id = "{node}"
 state_dir = "state"
 [redis]
 url = "{redis}"
@@ -52,17 +57,25 @@ class Node:
     """A link in a thread, and what its supervisor would read."""
 
     def __init__(
-        self, folder: Path, redis_url: str, urls: list[str], strategy: str = "broadcast", token: str = TOKEN
+        self,
+        folder: Path,
+        redis_url: str,
+        urls: list[str],
+        strategy: str = "broadcast",
+        token: str = TOKEN,
+        node_id: str = "n1",
     ) -> None:
         self.folder, self.config = folder, folder / "agent.toml"
         (folder / "state").mkdir(exist_ok=True)
         listed = str(urls).replace("'", '"')
-        self.config.write_text(CONFIG.format(redis=redis_url, urls=listed, token=token, strategy=strategy))
+        self.config.write_text(
+            CONFIG.format(node=node_id, redis=redis_url, urls=listed, token=token, strategy=strategy)
+        )
         self.settings = load_settings(self.config)
         self.state_dir = self.settings.node.state_dir
         self.memory_dir = folder / f"life-{len(list(folder.glob('life-*')))}"
         (self.memory_dir / "rings").mkdir(parents=True)
-        board = Board.create(self.memory_dir / "board", "n1", os.getpid(), 1, cells=8)
+        board = Board.create(self.memory_dir / "board", node_id, os.getpid(), 1, cells=8)
         self.cell = board.claim("link", Kind.LINK)
         self.board = board
         self.source = RegistryCameras(self.config, self.settings, self.memory_dir, 1)
@@ -157,6 +170,58 @@ def test_a_report_tells_what_the_registry_places_by(node: Node, registry: Regist
     assert report.capacity.ring_bytes > 0
     gaps_s = [(b.sent_ns - a.sent_ns) / 1e9 for a, b in zip(registry.reports, registry.reports[1:], strict=False)]
     assert all(0.5 < gap_s < 3.0 for gap_s in gaps_s), gaps_s
+
+
+def test_a_node_without_cameras_tells_what_is_left_to_do(node: Node, registry: Registry) -> None:
+    """Over streams, which need no broker beside Redis: its own queues, journals and workers, and nobody else's."""
+
+    def left(**counts: int) -> Unfinished:
+        return NOTHING.model_copy(update=counts)
+
+    def told(unfinished: Unfinished | None) -> bool:
+        return eventually(lambda: registry.last.unfinished == unfinished, within_s=10)
+
+    # Not known before it has looked twice; then nothing.
+    assert registry.reports[0].unfinished == Unfinished()
+    assert told(NOTHING)
+    journal = journal_path(node.state_dir, "gone")
+    journal.parent.mkdir()
+    journal.touch()
+    assert told(left(cameras=1))
+    capture = node.board.claim("capture:going", Kind.CAPTURE)
+    assert told(left(cameras=2))
+    node.board.release("capture:going")
+    journal.unlink()
+    assert told(NOTHING)
+    assert not capture.is_used
+    bus = open_bus(node.settings)
+    try:
+        bus.declare()
+        bus.publish(CLIPS, "gone", Message(b"a clip"))
+        bus.publish(DETECTIONS, "gone", Message(b"what was seen in it"))
+        assert told(left(clips=1, detections=1))
+        alarms, inference = node.board.claim("alarm:0", Kind.ALARM), node.board.claim("inference:0", Kind.INFERENCE)
+        alarms.set("waiting", 7)
+        alarms.set("waiting_own", 2)
+        inference.set("in_hand", 3)
+        assert told(left(clips=4, detections=1, alarms=2))
+    finally:
+        bus.close()
+    # While it serves cameras more comes.
+    registry.grant("gate")
+    assert told(None)
+
+
+def test_what_is_left_is_not_known_while_the_broker_is_away(
+    tmp_path: Path, redis_server: RedisServer, registry: Registry
+) -> None:
+    with Node(tmp_path, redis_server.url, [registry.url]):
+        eventually(lambda: registry.reports and registry.last.unfinished == NOTHING, within_s=10)
+        redis_server.kill9()
+        away = NOTHING.model_copy(update={"clips": None, "detections": None})
+        eventually(lambda: registry.last.unfinished == away, within_s=20)
+        redis_server.start()
+        eventually(lambda: registry.last.unfinished == NOTHING, within_s=20)
 
 
 def test_keys_are_renewed_and_one_that_ran_out_is_taken_again(node: Node, registry: Registry, redis_url: str) -> None:
@@ -413,7 +478,7 @@ def test_a_node_that_knows_no_camera_leaves_the_pool_to_others(
         assert registry.state.pool() == ["gate"]
         assert registry.state._client.zcard("node_alive") == 0, "others would wait for it"
         registry.refusal = None
-        eventually(lambda: "gate" in node.served(), within_s=8)
+        eventually(lambda: "gate" in node.served(), within_s=15)
 
 
 def test_nodes_that_claim_tell_a_flushed_redis_what_is_theirs_when_no_registry_does(
@@ -432,6 +497,21 @@ def test_nodes_that_claim_tell_a_flushed_redis_what_is_theirs_when_no_registry_d
 
         eventually(lambda: restored() == {name: grant.epoch for name, grant in held.items()}, within_s=10)
         assert node.served() == held
+
+
+def test_nodes_that_claim_and_start_together_share(tmp_path: Path, redis_url: str, registry: Registry) -> None:
+    registry.configure(camera("door"))
+    nodes = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        nodes.append(Node(tmp_path / name, redis_url, [registry.url], "claim", node_id=name))
+    with nodes[0]:
+        # The cameras are there, and known to it, before the other one is.
+        registry.state.offer(registry.term, ["door", "gate", "yard", "dock"])
+        eventually(lambda: registry.state._client.zcard("node_alive") == 1, within_s=8)
+        with nodes[1]:
+            eventually(lambda: [len(node.served()) for node in nodes] == [2, 2], within_s=20)
+            assert registry.state.pool() == []
 
 
 def test_a_node_that_claims_takes_from_the_pool(tmp_path: Path, redis_url: str, registry: Registry) -> None:

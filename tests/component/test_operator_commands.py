@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from nodeagent.contract.ownership import LEASE_S, TaskPhase
+from nodeagent.contract.ownership import LEASE_S, TaskPhase, Unfinished
+from nodeagent.contract.states import State
 from registry.cli import main
+from registry.commands import orders
 from registry.commands.operator import OPERATOR
+from registry.draining import DrainState
 from registry.http.ports import NodeStanding, NotLeader
 from tests.support.commands import WIDE, Person
 from tests.support.eventually import eventually
@@ -109,12 +112,61 @@ def test_a_camera_is_explained_and_moved(registry: RegistryServing, admin: Perso
     assert "expected letters" in admin.run("move", "../gate", "n1", expect=2).output
 
 
-def test_a_drain_is_waited_for(registry: RegistryServing, admin: Person) -> None:
+def test_a_drain_is_waited_for(registry: RegistryServing, admin: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     site(registry)
-    assert admin.run("drain", "n1", "--wait").stdout == "node n1 has no camera left\n"
+
+    looks, node = threading.Event(), registry.core.desk.node
+
+    def look(node_id: str) -> NodeStanding:
+        found: NodeStanding = node(node_id)
+        looks.set()
+        return found
+
+    def seen() -> None:
+        """The command has looked at what is now."""
+        for _ in range(2):
+            looks.clear()
+            assert looks.wait(10)
+
+    def others() -> None:
+        eventually(lambda: (owner := registry.core.owner("gate")) is not None and owner.node_id == "n2")
+        # The source is open, and nothing came of it yet.
+        registry.capture("gate", State.CONNECTING)
+        eventually(lambda: node("n1").drain.state is DrainState.STARTING)
+        seen()
+        registry.report("n1", unfinished=Unfinished(cameras=0, clips=1, detections=0, alarms=0))
+        registry.capture("gate")
+        seen()
+        registry.report("n1")
+
+    other = threading.Thread(target=others)
+    other.start()
+    with monkeypatch.context() as patched:
+        patched.setattr(registry.core, "node", look, raising=False)
+        patched.setattr(orders, "LOOK_EVERY_S", 0.05)
+        done = admin.run("drain", "n1", "--wait")
+    other.join()
+    assert done.stdout == "node n1 drains by order of admin: no camera left, nothing waits on it\n"
+    assert "no camera left, others start 1 of 1\n" in done.stderr
+    assert "no camera left, waits for 1 clip to look at\n" in done.stderr
     assert [place["camera_id"] for place in admin.answer("assignments", "--node", "n2")] == ["gate"]
     assert "node n1 is " in admin.run("undrain", "n1").output
     eventually(lambda: admin.answer("nodes")[0]["drain"] is None)
+
+
+def test_waiting_ends_without_success_where_nobody_knows_what_waits(registry: RegistryServing, admin: Person) -> None:
+    # An agent of before this was told.
+    registry.report("n1", unfinished=None)
+    done = admin.run("drain", "n1", "--wait", expect=1)
+    assert done.stderr.endswith("no camera left; what waits on it is not told by its agent 1\n")
+    assert not done.stdout
+    # One that dies: what waited may be lost with its disk.
+    registry.report("n1", unfinished=Unfinished(cameras=0, clips=0, detections=0, alarms=1))
+    registry.pass_s(LEASE_S + 1)
+    eventually(lambda: admin.answer("nodes")[0]["phase"] == "dead")
+    done = admin.run("drain", "n1", "--wait", "--forced", expect=1)
+    assert "but it died: what waited on it waits there until it is started again" in done.stderr
+    assert admin.answer("nodes")[0]["drain"]["state"] == "lost"
 
 
 def test_waiting_ends_when_somebody_takes_the_drain_back(

@@ -471,6 +471,22 @@ def test_a_node_that_is_drained_hands_its_cameras_over_and_gets_them_no_more(sit
     assert site.each_once([*names, *more])
 
 
+def test_a_source_that_gives_no_picture_yet_is_not_captured(site: Place) -> None:
+    """It may be ten seconds until its first key frame: until then the old owner is listed, and goes on."""
+    names = settled(site, cameras=2)
+    leader, (old, new) = site.leader(), site.hosts
+    (name,) = old.holds
+    old.leaving = True
+    new.sees = False
+    site.run(6)
+    assert sorted(new.holds) == names
+    assert name in leader.desk.owned(old.node_id, old.incarnation)
+    assert list(old.holds) == [name]
+    new.sees = True
+    site.run(4, until=lambda: not old.holds)
+    assert not old.holds
+
+
 def test_an_order_to_drain_outlives_the_registry_that_took_it(site: Place) -> None:
     names = settled(site, cameras=6)
     first = site.leader()

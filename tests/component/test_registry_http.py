@@ -24,7 +24,7 @@ from pydantic import SecretStr
 from sqlalchemy import event
 
 from nodeagent.contract.errors import DecodeError, Unavailable
-from nodeagent.contract.ownership import LEASE_S, Holding, ReportAnswer
+from nodeagent.contract.ownership import LEASE_S, Holding, ReportAnswer, Unfinished
 from nodeagent.infra.clock import SystemClock
 from nodeagent.infra.registry_api import RegistryRefuses
 from nodeagent.infra.settings.registry import RegistrySettings
@@ -548,6 +548,19 @@ def test_a_drain_is_ordered_followed_and_taken_back(registry: RegistryServing, a
         assert ordered.headers["etag"] == f'"{version}"'
         drain = operator.get("/nodes/n1").json()["node"]["drain"]
         assert (drain["ordered_by"], drain["forced"]) == ("operator", False)
+
+        def state() -> str:
+            told: str = operator.get("/nodes/n1").json()["node"]["drain"]["state"]
+            return told
+
+        # It has no camera left: n2 owns it, and has no picture of it yet.
+        eventually(lambda: state() == "starting")
+        registry.report("n1", unfinished=Unfinished(cameras=0, clips=2, detections=0, alarms=0))
+        registry.capture("a")
+        drain = operator.get("/nodes/n1").json()["node"]["drain"]
+        assert (drain["state"], drain["left"], drain["moved"], drain["done"]) == ("finishing", 0, 1, False)
+        assert drain["unfinished"] == {"cameras": 0, "clips": 2, "detections": 0, "alarms": 0}
+        registry.report("n1")
         eventually(lambda: operator.get("/nodes/n1").json()["node"]["drain"]["done"])
         assert operator.get("/cameras/a/owner").json()["owner"]["node_id"] == "n2"
         expect(operator.delete("/nodes/n1/drain", headers=seen(version + 1)), 412)

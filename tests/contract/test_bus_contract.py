@@ -191,6 +191,21 @@ def test_depth_counts_what_waits(bus: Bus) -> None:
     assert bus.depth("alarms.never_declared") == 0
 
 
+def test_what_is_in_hand_is_told_at_once(backend: Backend) -> None:
+    told: list[tuple[str, int]] = []
+    bus = backend.bus(tell=lambda queue, count: told.append((queue, count)))
+    for number in range(3):
+        bus.publish(ALARMS, "cam", message(str(number)))
+    bus.consume(ALARMS, 2)
+    first = take(bus)
+    # With the second, before anybody has asked for it.
+    assert eventually(lambda: told[-1:] == [(ALARMS, 2)])
+    bus.nack(first)
+    bus.close()
+    assert told[-1] == (ALARMS, 0)
+    assert {queue for queue, _ in told} == {ALARMS}
+
+
 def test_prefetch_is_per_queue(bus: Bus) -> None:
     bus.bind_camera("cam")
     for number in range(4):

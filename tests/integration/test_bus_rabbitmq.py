@@ -173,6 +173,19 @@ def test_unbinding_leaves_no_queue_of_any_shard(backend: Backend) -> None:
         bus.publish(DETECTIONS, camera, TASK)
 
 
+def test_clips_may_be_unbound_alone(backend: Backend) -> None:
+    """A node that lost a camera looks at no clip of its new owner; what it has of its own still finds a judge."""
+    bus = backend.bus()
+    bus.bind_camera("cam")
+    bus.publish(CLIPS, "cam", TASK)
+    for _ in range(2):
+        bus.unbind_clips("cam")
+    bus.publish(CLIPS, "cam", TASK)
+    bus.publish(DETECTIONS, "cam", TASK)
+    queues = (clips_queue("n1"), CLIPS_SPILL, detections_queue("n1", 0))
+    assert eventually(lambda: [bus.depth(queue) for queue in queues] == [1, 1, 1])
+
+
 def test_a_full_queue_refuses_and_takes_again(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rabbitmq_layout, "MAX_WAITING", 5)
     bus = backend.bus()

@@ -7,9 +7,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from nodeagent.contract.errors import Refused, Unavailable
 from nodeagent.infra.bus.connect import open_bus
+from nodeagent.infra.bus.inhand import Tell, tell_nobody
 from nodeagent.infra.bus.port import Bus, Delivery
 from nodeagent.infra.settings.sections import Settings
 from tests.support.eventually import eventually
@@ -18,12 +20,15 @@ from tests.support.server import Server
 ROOT = Path(__file__).parent.parent.parent
 
 
-def make_bus(url: str, node_id: str = "n1", shards: int = 1, confirm_timeout_s: float = 10.0) -> Bus:
+def make_bus(
+    url: str, node_id: str = "n1", shards: int = 1, confirm_timeout_s: float = 10.0, tell: Tell = tell_nobody
+) -> Bus:
     """A bus of the adapter that the URL's scheme asks for."""
     section = {"bus": {"url": url, "heartbeat_s": 2, "confirm_timeout_s": confirm_timeout_s}}
     if not url.startswith("amqp"):
         section = {"redis": {"url": url}}
-    return open_bus(Settings.model_validate({"node": {"node_id": node_id}, "judge": {"shards": shards}, **section}))
+    settings = Settings.model_validate({"node": {"node_id": node_id}, "judge": {"shards": shards}, **section})
+    return open_bus(settings, tell)
 
 
 @dataclass
@@ -42,9 +47,9 @@ class Backend:
     buses: list[Bus] = field(default_factory=list)
     children: list[subprocess.Popen[str]] = field(default_factory=list)
 
-    def bus(self, node_id: str = "n1", **more: float) -> Bus:
+    def bus(self, node_id: str = "n1", **more: Any) -> Bus:
         """A new connection with everything declared."""
-        bus = make_bus(self.url, node_id, **more)  # type: ignore[arg-type]
+        bus = make_bus(self.url, node_id, **more)
         self.buses.append(bus)
         bus.declare()
         return bus

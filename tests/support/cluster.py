@@ -76,7 +76,13 @@ class RegistryServer:
     """
 
     def __init__(
-        self, folder: Path, name: str, redis_url: str, database_url: str = "", hosts: Hosts | None = None
+        self,
+        folder: Path,
+        name: str,
+        redis_url: str,
+        database_url: str = "",
+        hosts: Hosts | None = None,
+        strategy: str = "broadcast",
     ) -> None:
         """Registries of one cluster share `folder` for their keys, and for a database where no other is named."""
         port, address = free_port(), hosts.address(name) if hosts else LOOPBACK
@@ -89,6 +95,7 @@ class RegistryServer:
             f"state_dir = {json.dumps(str(folder / name))}\n"
             f'[database]\nurl = "{database}"\n[redis]\nurl = {json.dumps(redis_url)}\n'
             f'[secrets]\nkey_file = {json.dumps(str(folder / "keys"))}\n[log]\nformat = "json"\n'
+            f'[placement]\nstrategy = "{strategy}"\n'
         )
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -150,6 +157,7 @@ class Cluster:
         database_url: str = "",
         sections: str = "",
         loop_s: float = markers.LOOP_S,
+        strategy: str = "broadcast",
     ) -> None:
         """See the module.
 
@@ -163,11 +171,13 @@ class Cluster:
             database_url: of the database of all; without it registries share a file, and agents have one each.
             sections: more of every agent's TOML.
             loop_s: seconds from one red square to the next.
+            strategy: how nodes get cameras.
         """
         self._counts, self._rabbit, self._hosts = (nodes, registries), rabbit, hosts
         self._database_url, self._sections, self._loop_s = database_url, sections, loop_s
         self._proxied, self.bus_url = proxied, ""
         self.proxies: dict[str, Proxy] = {}
+        self._strategy = strategy
         self.cameras = [f"cam{n:02}" for n in range(cameras)]
         self.agents: dict[str, Agent] = {}
         self.registries: list[RegistryServer] = []
@@ -219,7 +229,7 @@ class Cluster:
             registry.start()
 
     def _registry(self, name: str) -> RegistryServer:
-        return RegistryServer(self.folder, name, self.redis.url, self._database_url, self._hosts)
+        return RegistryServer(self.folder, name, self.redis.url, self._database_url, self._hosts, self._strategy)
 
     def _bus_section(self, stack: ExitStack, node: str) -> str:
         """How a node reaches the broker."""
@@ -254,6 +264,7 @@ class Cluster:
             f'[node]\nnode_id = "{node}"\nstate_dir = {json.dumps(str(folder / "state"))}\n'
             f"[[pool]]\npath = {json.dumps(str(folder / 'pool'))}\nquota_gb = 20\nreserve_gb = 0.1\n"
             f'[registry]\nurls = {urls}\ntoken = "{self.registries[0].token(node, "--node", node)}"\n'
+            f'strategy = "{self._strategy}"\n'
         )
 
     def people(self, registry: RegistryServer | None = None) -> httpx.Client:
@@ -268,6 +279,11 @@ class Cluster:
             answer = people.get(path)
             assert answer.is_success, answer.text
             return answer.json()
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line of an administrator's `registry ARGUMENTS`."""
+        (token := self.folder / "admin.token").write_text(self._admin)
+        return [*_REGISTRY, *arguments, "--url", self.registries[0].url, "--token-file", str(token)]
 
     def all_live(self) -> None:
         """Wait until the registry takes every node for live."""

@@ -73,6 +73,9 @@ class MemoryBus:
     def unbind_camera(self, camera_id: str) -> None:
         self.bound.remove(camera_id)
 
+    def unbind_clips(self, camera_id: str) -> None:
+        self.bound.remove(camera_id)
+
     def publish(self, exchange: str, key: str, message: Message) -> None:
         if self.away:
             raise self.away

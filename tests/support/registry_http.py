@@ -19,8 +19,9 @@ from typing import Any
 import httpx
 from sqlalchemy import Engine
 
-from nodeagent.contract.ownership import AgentReport, Owner
+from nodeagent.contract.ownership import AgentReport, Holding, Owner, Unfinished
 from nodeagent.contract.report import NodeReport
+from nodeagent.contract.states import State
 from nodeagent.infra.clock import SystemClock
 from nodeagent.infra.database import migrate, open_database
 from nodeagent.infra.web.certificates import KeyPair
@@ -35,6 +36,7 @@ from registry.secrets import Vault
 from registry.store.errors import Unknown
 from registry.tokens import Role
 from tests.support.eventually import eventually
+from tests.support.registry_nodes import row
 from tests.support.registry_store import vault
 from tests.support.registry_world import TurnedClock
 
@@ -48,7 +50,9 @@ _numbers = count(1)
 
 
 def report_of(node_id: str, seq: int | None = None, incarnation: str = LIFE, **values: Any) -> AgentReport:
-    """A report of a node; without `seq` one that is newer than all before."""
+    """A report of a node on which nothing waits; without `seq` one that is newer than all before."""
+    if not values.get("holds"):
+        values.setdefault("unfinished", Unfinished(cameras=0, clips=0, detections=0, alarms=0))
     rows = values.pop("rows", ())
     node = NodeReport(node_id=node_id, host="h", version="1", agent_pid=7, started_ns=1, rows=rows)
     sent_ns = SystemClock().wall_ns()
@@ -120,6 +124,13 @@ class RegistryServing:
         owner = eventually(given)
         assert owner is not None
         return owner
+
+    def capture(self, camera_id: str, state: State = State.CAPTURING) -> None:
+        """Let the owner of a camera report that it serves it, and how that goes."""
+        owner = self.made.desk.owner(camera_id)
+        assert owner is not None
+        holds = (Holding(camera_id=camera_id, epoch=owner.epoch, version=1),)
+        self.report(owner.node_id, holds=holds, rows=(row(camera_id, state),))
 
     def turn(self) -> None:
         """Wait for a whole turn of the loop."""

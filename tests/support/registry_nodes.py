@@ -22,7 +22,12 @@ TICK_S = 0.5
 
 
 def row(
-    camera_id: str, state: State = State.CAPTURING, age_s: float | None = 0.5, phase: Phase = Phase.RUNNING
+    camera_id: str,
+    state: State = State.CAPTURING,
+    age_s: float | None = 0.5,
+    phase: Phase = Phase.RUNNING,
+    *,
+    samples: bool = True,
 ) -> ChildRow:
     return ChildRow(
         name=f"capture:{camera_id}",
@@ -35,7 +40,7 @@ def row(
         beat_age_s=age_s,
         restarts=0,
         started_ns=1,
-        counters={},
+        counters={"last_sample_ns": 2} if samples else {},
     )
 
 

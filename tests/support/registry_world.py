@@ -70,6 +70,8 @@ class Host:
     alive: bool = True
     leaving: bool = False
     opens: bool = True
+    #: Whether a source that is open gave a sample.
+    sees: bool = True
     seq: int = 0
     told: list[str] = field(default_factory=list)
     #: Cameras that it ever had to let go of, and began to serve.
@@ -86,7 +88,7 @@ class Host:
             version="1",
             agent_pid=7,
             started_ns=self.started_ns,
-            rows=tuple(row(camera_id, state) for camera_id in sorted(self.holds)),
+            rows=tuple(row(camera_id, state, samples=self.sees) for camera_id in sorted(self.holds)),
         )
         return AgentReport(
             report=node,

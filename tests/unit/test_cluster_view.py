@@ -86,6 +86,41 @@ def test_remarks_say_what_is_under_way() -> None:
     )
 
 
+NOTHING = {"cameras": 0, "clips": 0, "detections": 0, "alarms": 0}
+
+
+@pytest.mark.parametrize(
+    ("drain", "words"),
+    [
+        ({"state": "moving"}, "3 cameras left, 2 moved"),
+        ({"state": "starting", "left": 0, "starting": 1}, "no camera left, others start 1 of 2"),
+        (
+            {"state": "finishing", "left": 0, "unfinished": NOTHING | {"cameras": 1, "alarms": 2}},
+            "no camera left, waits for 1 unfinished recording, 2 alarms",
+        ),
+        (
+            {"state": "finishing", "left": 0, "unfinished": NOTHING | {"clips": None, "detections": 3}},
+            "no camera left, waits for 3 clips to judge, the number of clips to look at",
+        ),
+        ({"state": "done", "left": 0, "done": True, "unfinished": NOTHING}, "no camera left, nothing waits on it"),
+        (
+            {"state": "done", "left": 0, "done": True, "unfinished": NOTHING, "uncaptured": ["c1", "c2"]},
+            "no camera left, nothing waits on it; nobody captures c1, c2",
+        ),
+        ({"state": "untold", "left": 0}, "no camera left; what waits on it is not told by its agent 1.0"),
+        (
+            {"state": "lost", "left": 0},
+            "no camera left, but it died: what waited on it waits there until it is started again",
+        ),
+        # Of a registry that tells no state.
+        ({"left": 0, "done": True}, "no camera left"),
+    ],
+)
+def test_a_drain_says_how_far_it_is_and_what_is_not_known(drain: dict[str, Any], words: str) -> None:
+    (line,) = node_lines([node(agent_version="1.0", drain=DRAIN | drain)])
+    assert line.remarks == (f"drains by order of anna: {words}",)
+
+
 @pytest.mark.parametrize("document", [{}, {"node_id": 1}, {"leader": None}])
 def test_an_answer_of_another_kind_is_no_answer(document: dict[str, Any]) -> None:
     for read in (node_seen, overview):

@@ -9,15 +9,23 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from nodeagent.infra.bus.port import Delivery
+
+#: Is told a queue and how many of its messages are in hand, at every change, in the thread that makes it: to be quick.
+Tell = Callable[[str, int], None]
+
+
+def tell_nobody(_queue: str, _count: int) -> None:
+    """For those who need not know."""
 
 
 class InHand:
     """Unsettled deliveries by queue and tag, and those among them that nobody has asked for yet, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Tell = tell_nobody) -> None:
+        self._tell = tell
         self._changed = threading.Condition()
         self._held: dict[str, dict[object, Delivery]] = {}
         self._inbox: deque[Delivery] = deque()
@@ -29,6 +37,7 @@ class InHand:
             if delivery.tag in held:
                 return False
             held[delivery.tag] = delivery
+            self._tell(delivery.queue, len(held))
             self._inbox.append(delivery)
             self._changed.notify_all()
             return True
@@ -57,7 +66,9 @@ class InHand:
         with self._changed:
             if not self._has(delivery):
                 return False
-            del self._held[delivery.queue][delivery.tag]
+            held = self._held[delivery.queue]
+            del held[delivery.tag]
+            self._tell(delivery.queue, len(held))
             self._changed.notify_all()
             return True
 
@@ -69,13 +80,17 @@ class InHand:
     def lose(self, queue: str, tags: Collection[object]) -> None:
         """Forget these: somebody else has them by now."""
         with self._changed:
+            held = self._held.get(queue, {})
             for tag in tags:
-                self._held.get(queue, {}).pop(tag, None)
+                held.pop(tag, None)
+            self._tell(queue, len(held))
             self._changed.notify_all()
 
     def lose_all(self) -> None:
         """Forget everything: the connection that it came by is gone."""
         with self._changed:
+            for queue in self._held:
+                self._tell(queue, 0)
             self._held.clear()
             self._inbox.clear()
             self._changed.notify_all()

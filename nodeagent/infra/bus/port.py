@@ -68,6 +68,14 @@ class Bus(Protocol):
         """
         ...
 
+    def unbind_clips(self, camera_id: str) -> None:
+        """Route no clip task of this camera to this node any more, but its detections still; harmless when not bound.
+
+        Raises:
+            Unavailable: the broker is away.
+        """
+        ...
+
     def publish(self, exchange: str, key: str, message: Message) -> None:
         """Hand a message to the broker and wait until it is kept.
 

@@ -17,14 +17,14 @@ from typing import Any
 from nodeagent.contract.codec import Message
 from nodeagent.contract.errors import Refused, Unavailable
 from nodeagent.infra.bus import rabbitmq_declare, rabbitmq_entry
-from nodeagent.infra.bus.inhand import InHand
+from nodeagent.infra.bus.inhand import InHand, Tell, tell_nobody
 from nodeagent.infra.bus.port import Delivery
 from nodeagent.infra.bus.rabbitmq_admin import Admin, Rejected, Step
 from nodeagent.infra.bus.rabbitmq_consumer import Consumer, Handle, settle
 from nodeagent.infra.bus.rabbitmq_layout import DEAD, RETRY, Binding, back_key, camera_bindings, layout, stale_bindings
 from nodeagent.infra.bus.rabbitmq_link import Link, parameters
 from nodeagent.infra.bus.rabbitmq_publisher import Publisher
-from nodeagent.infra.bus.topology import Node, dead_queue, retry_delay_s
+from nodeagent.infra.bus.topology import CLIPS, Node, dead_queue, retry_delay_s
 
 _NOT_FOUND = 404
 
@@ -32,9 +32,11 @@ _NOT_FOUND = 404
 class RabbitBus:
     """`Bus` on RabbitMQ 3.10 or newer.  Make it in the process that uses it, after any fork: it has a thread."""
 
-    def __init__(self, url: str, node: Node, heartbeat_s: int, confirm_timeout_s: float) -> None:
+    def __init__(
+        self, url: str, node: Node, heartbeat_s: int, confirm_timeout_s: float, tell: Tell = tell_nobody
+    ) -> None:
         self._node = node
-        self._hand = InHand()
+        self._hand = InHand(tell)
         self._consumers: list[Consumer] = []
         self._consumers_lock = threading.Lock()
         params = parameters(url, heartbeat_s, f"nodeagent {node.node_id}")
@@ -62,6 +64,10 @@ class RabbitBus:
         """Route it to no queue of this node."""
         self._unbind_all(camera_bindings(self._node, camera_id))
         self._unbind_all(stale_bindings(self._node, camera_id))
+
+    def unbind_clips(self, camera_id: str) -> None:
+        """Route its clip tasks to no queue of this node."""
+        self._unbind_all(binding for binding in camera_bindings(self._node, camera_id) if binding.exchange == CLIPS)
 
     def _unbind_all(self, bindings: Iterable[Binding]) -> None:
         # Under a millisecond each, also for a queue that does not exist.

@@ -25,7 +25,7 @@ from nodeagent.contract.codec import Message
 from nodeagent.contract.errors import Refused, Unavailable
 from nodeagent.infra.bus import streams_entry
 from nodeagent.infra.bus.backoff import Backoff
-from nodeagent.infra.bus.inhand import InHand
+from nodeagent.infra.bus.inhand import InHand, Tell, tell_nobody
 from nodeagent.infra.bus.port import Delivery
 from nodeagent.infra.bus.streams_store import StreamsStore
 from nodeagent.infra.bus.topology import EXCHANGES, MAX_WAITING_IN_MEMORY, Node, dead_queue
@@ -64,11 +64,11 @@ class _Source:
 class StreamsBus:
     """`Bus` on Redis Streams.  Make it in the process that uses it, after any fork: it has threads."""
 
-    def __init__(self, url: str, node: Node) -> None:
+    def __init__(self, url: str, node: Node, tell: Tell = tell_nobody) -> None:
         self._node = node
         consumer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._store = StreamsStore(url, consumer)
-        self._hand = InHand()
+        self._hand = InHand(tell)
         self._closing = threading.Event()
         self._connected = False
         #: Monotonic time before which nothing is taken over: the living must be able to refresh first.
@@ -99,6 +99,9 @@ class StreamsBus:
         """Nothing to do on one node; still says when the broker is away."""
         self._open()
         self._store.ping()
+
+    def unbind_clips(self, camera_id: str) -> None:
+        """Nothing to do on one node."""
 
     # --- messages
 

@@ -13,7 +13,7 @@ import redis
 
 from nodeagent.contract.errors import Unavailable
 from nodeagent.contract.ids import CameraId
-from nodeagent.contract.ownership import Owner
+from nodeagent.contract.ownership import LEASE_S, Owner
 from nodeagent.infra.clock import Clock
 from nodeagent.infra.ownership.leases import Leases
 from nodeagent.infra.ownership.pool import Claims
@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 #: Cameras that are taken from the pool in one turn: captures that start together slow each other down.
 TAKEN_AT_ONCE: Final = 20
+#: A node that comes takes none for so long, seconds: others that start at the same time are known to be alive by then,
+#: and share the pool with it.  The first one would take all.
+OTHERS_COME_S: Final = LEASE_S
 
 
 class Live:
@@ -37,6 +40,8 @@ class Live:
     def __init__(self, client: redis.Redis, node_id: str, incarnation: str, clock: Clock, *, claims: bool) -> None:
         """`claims`: whether this node takes cameras from the pool."""
         self._node_id, self._incarnation = node_id, incarnation
+        self._clock = clock
+        self._takes_from_s: float | None = None
         self._leases = Leases(client)
         self._claims = Claims(client, node_id, incarnation, clock) if claims else None
         #: Cameras that were given back to the pool, and with which epoch they were ours.
@@ -102,6 +107,11 @@ class Live:
             return
         claims.alive()
         claims.reclaim()
+        now_s = self._clock.monotonic_s()
+        if self._takes_from_s is None:
+            self._takes_from_s = now_s + OTHERS_COME_S
+        if now_s < self._takes_from_s:
+            return
         for camera_id, owner in claims.take(lambda camera: _epoch(held, camera), TAKEN_AT_ONCE).items():
             log.info("camera %s: claimed, epoch %d", camera_id, owner.epoch, extra={"event": "claimed"})
 

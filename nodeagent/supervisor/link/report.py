@@ -19,6 +19,7 @@ from nodeagent.infra.settings.sections import Settings
 from nodeagent.infra.wanted import Grant
 from nodeagent.supervisor.link import machine
 from nodeagent.supervisor.link.costs import Costs, EngineSpeed, Reading
+from nodeagent.supervisor.link.unfinished import Leftovers
 
 
 class Reports:
@@ -33,6 +34,7 @@ class Reports:
         self._host = socket.gethostname()
         self._costs = Costs()
         self._speed = EngineSpeed()
+        self._leftovers = Leftovers(settings, lambda: board.report(clock.monotonic_s(), __version__, self._host))
 
     def make(self, incarnation: str, seq: int, grants: Mapping[CameraId, Grant], *, leaving: bool) -> AgentReport:
         """The next report.
@@ -64,7 +66,12 @@ class Reports:
             holds=holdings(report, grants),
             models=tuple(sorted(model.name for model in self._settings.models)),
             draining=leaving,
+            unfinished=self._leftovers.left(serves=bool(grants)),
         )
+
+    def close(self) -> None:
+        """Make no more."""
+        self._leftovers.close()
 
     def _measure(self, report: NodeReport, in_rings: Mapping[str, int], now_s: float) -> None:
         inference = [row.counters for row in report.rows if row.kind is Kind.INFERENCE]

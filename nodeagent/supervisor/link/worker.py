@@ -110,7 +110,7 @@ class Link:
         self._redis = redis = connect_redis(settings.redis_url)
         self._live = Live(redis, self._node_id, self._incarnation, clock, claims=registry.strategy == "claim")
         board = Board.open(ctx.memory_dir / BOARD)
-        reports = Reports(settings, registry, ctx.memory_dir, board, clock)
+        self._reports = reports = Reports(settings, registry, ctx.memory_dir, board, clock)
         self._client = RegistryClient(registry, self._node_id, clock)
         self._talk = Talk(self._client, reports, self._incarnation, ctx.cell, clock)
         self._listener = Listener(redis)
@@ -144,6 +144,7 @@ class Link:
     def close(self) -> None:
         """Let go of everything."""
         self._talk.close()
+        self._reports.close()
         self._listener.close()
         self._client.close()
         self._redis.close()
