@@ -6,6 +6,8 @@ import logging
 import random
 from collections import Counter
 
+import av
+
 from nodeagent.capture.link import Link, Phase
 from nodeagent.capture.recorder import Recorder
 from nodeagent.capture.sender_clock import SenderClock
@@ -33,6 +35,12 @@ Row = tuple[State, str]
 def trouble(state: State, detail: str) -> Row:
     """The state, if there is something to say."""
     return (state, detail) if detail else (State.CAPTURING, "")
+
+
+def _shape(stream: av.VideoStream) -> str:
+    """Codec, and size where it is known yet."""
+    size = f" {stream.width}x{stream.height}" if stream.width else ""
+    return f"{stream.codec_context.name}{size}"
 
 
 class Feed:
@@ -63,6 +71,8 @@ class Feed:
         self._session: Session | None = None
         self._left: list[Session] = []
         self._last_packet_s = 0.0
+        #: Why its source cannot be opened briefly; empty while nobody knows better.
+        self._look = ""
         self.recorder = recorder
         self.counts: Counter[str] = Counter()
 
@@ -114,7 +124,11 @@ class Feed:
             return
         self._link.open()
         self._session = Session(
-            self._spec, self._settings.stall_timeout_s, self._clock, camera_times=self._sender is not None
+            self._spec,
+            self._settings.stall_timeout_s,
+            self._clock,
+            camera_times=self._sender is not None,
+            look=self._look,
         )
         self._session.start()
         self._last_packet_s = now_s
@@ -126,12 +140,14 @@ class Feed:
                 self.recorder.feed(self._by_sender(event))
             case Heard():
                 self.recorder.hear(event)
-            case Opened(stream, sound):
-                self._say(logging.INFO, "source_opened", f"{stream.codec_context.name} {stream.width}x{stream.height}")
+            case Opened(stream, sound, looked_at):
+                self._look = looked_at
+                self._say(logging.INFO, "source_opened", _shape(stream) + (f" ({self._look})" if self._look else ""))
                 self._last_packet_s = self._clock.monotonic_s()
                 self._link.opened(self._last_packet_s)
                 self.recorder.begin_session(stream, sound)
-            case Ended(state, detail):
+            case Ended(state, detail, look):
+                self._look = detail if look else self._look
                 self._end_session(state, detail)
 
     def _by_sender(self, arrived: Arrived) -> Arrived:

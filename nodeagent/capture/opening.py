@@ -7,6 +7,7 @@ alone, and that row reaches no network.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 from urllib.parse import unquote, urlsplit
@@ -14,7 +15,10 @@ from urllib.parse import unquote, urlsplit
 import av
 from av.stream import Discard
 
+from nodeagent.capture.brief import untold
+from nodeagent.capture.parameter_sets import other_codec
 from nodeagent.contract.camera import StreamSpec
+from nodeagent.contract.errors import BadMedia
 from nodeagent.contract.states import State
 
 #: How long opening may take, seconds: a camera behind a slow NVR.
@@ -42,15 +46,19 @@ class Kind:
         options: further options of FFmpeg.
         patience: FFmpeg's option for how long a read of its socket may take.  Where it is empty PyAV watches the time,
             in Python and at each read; of protocols that read a few bytes at a time that is a third of what they cost.
+        brief: options that have FFmpeg read one packet, rather than look at the stream, before it calls a source open;
+            empty where no session description tells the tracks.
     """
 
     protocols: str
     formats: str = ""
     options: tuple[tuple[str, str], ...] = ()
     patience: str = ""
+    brief: tuple[tuple[str, str], ...] = ()
 
 
-_RTSP = Kind("rtsp,rtp,srtp,udp,tcp,tls", "rtsp", patience="timeout")
+# Else FFmpeg decodes seven pictures to learn how far they are out of order, and waits five seconds for a silent track.
+_RTSP = Kind("rtsp,rtp,srtp,udp,tcp,tls", "rtsp", patience="timeout", brief=(("probesize", "32"),))
 # FFmpeg waits so long, in microseconds, for the sound of a camera that has none; its default is five seconds.
 _RTMP = Kind("rtmp,rtmps,tcp,tls", "flv", (("rtmp_live", "live"), ("analyzeduration", "2000000")), "rw_timeout")
 _HTTP = Kind(
@@ -126,10 +134,12 @@ class Source:
     Attributes:
         container: to be closed by who asked for it.
         stall_s: so long without a packet is a stall, seconds.
+        brief: whether FFmpeg read one packet only, and looked no further.
     """
 
     container: av.container.InputContainer
     stall_s: float
+    brief: bool = False
 
     @property
     def buffered_s(self) -> float:
@@ -151,7 +161,7 @@ class Source:
         return long and (form == _HLS or (form.startswith(("mov", "matroska")) and self.container.size > 0))
 
 
-def options_of(spec: StreamSpec, patience_s: float) -> dict[str, str]:
+def options_of(spec: StreamSpec, patience_s: float, *, brief: bool = False) -> dict[str, str]:
     """Options of FFmpeg for a source; `patience_s` is how long a read of its socket may take."""
     kind = KINDS[spec.scheme]
     options = {"protocol_whitelist": kind.protocols} | dict(kind.options)
@@ -162,20 +172,23 @@ def options_of(spec: StreamSpec, patience_s: float) -> dict[str, str]:
         options["rtsp_transport"] = spec.transport
     if kind.patience:
         options[kind.patience] = str(round(patience_s * 1e6))
-    return options
+    return options | dict(kind.brief) if brief else options
 
 
-def open_source(spec: StreamSpec, stall_timeout_s: float) -> Source:
-    """Connect, or open the file.
+def open_source(spec: StreamSpec, stall_timeout_s: float, *, brief: bool = False) -> Source:
+    """Connect, or open the file; `brief`: without a look at the stream where its session description tells the tracks.
+
+    `capture.brief` says what that leaves open.
 
     Raises:
         av.FFmpegError, OSError, ValueError: `cause_of` tells what they mean.
     """
     # Whoever waits for packets notices a stall by himself, so no read need be cut short when one begins; and an NVR may
     # need longer for its answer.
-    url, options = spec.url.get_secret_value(), options_of(spec, max(stall_timeout_s, OPEN_TIMEOUT_S))
+    url, options = spec.url.get_secret_value(), options_of(spec, max(stall_timeout_s, OPEN_TIMEOUT_S), brief=brief)
     if KINDS[spec.scheme].patience:
-        return Source(av.open(url, options=options, timeout=(OPEN_TIMEOUT_S, None)), stall_timeout_s)
+        container = av.open(url, options=options, timeout=(OPEN_TIMEOUT_S, None))
+        return Source(container, stall_timeout_s, brief and bool(KINDS[spec.scheme].brief))
     if spec.is_file:
         # With its scheme, so that no name of a file reads as another protocol.
         return Source(av.open(f"file:{file_path(url)}", options=options), stall_timeout_s)
@@ -187,6 +200,22 @@ def open_source(spec: StreamSpec, stall_timeout_s: float) -> Source:
         container.close()
         container, first_s = av.open(url, options=options, timeout=(OPEN_TIMEOUT_S, slow_s)), slow_s
     return Source(container, first_s)
+
+
+def open_told(spec: StreamSpec, stall_timeout_s: float, look: str) -> tuple[Source, str]:
+    """Open the source briefly, unless `look` says why not, or what it tells then does not do.
+
+    Returns:
+        The source, and why it was not opened briefly; empty when it was, or is of a kind that never is.
+
+    Raises:
+        av.FFmpegError, OSError, ValueError: `cause_of` tells what they mean.
+    """
+    source = open_source(spec, stall_timeout_s, brief=not look)
+    if source.brief and (look := untold(source.container, sound=spec.audio)):
+        source.container.close()
+        source = open_source(spec, stall_timeout_s)
+    return source, look
 
 
 def pick_video(container: av.container.InputContainer) -> av.VideoStream | None:
@@ -205,3 +234,28 @@ def _area(stream: av.VideoStream) -> int:
     # Without a decoder a stream has no such attributes at all.
     context = cast("av.VideoCodecContext | None", stream.codec_context)
     return 0 if context is None else context.width * context.height
+
+
+def demuxed(
+    container: av.container.InputContainer, *tracks: av.VideoStream | av.AudioStream
+) -> Iterator[av.Packet[av.VideoStream]]:
+    """Packets of these tracks, or of all.
+
+    Raises:
+        BadMedia: the source has another track or codec now than when it was opened, which PyAV cannot tell of.
+        av.FFmpegError: as FFmpeg says.
+    """
+    try:
+        packets = cast("Iterator[av.Packet[av.VideoStream]]", container.demux(*tracks))
+        yield from (_of_its_codec(packet) for packet in packets)
+    except IndexError as exc:
+        raise BadMedia("a track came up that was not there when the source was opened") from exc
+
+
+def _of_its_codec(packet: av.Packet[av.VideoStream]) -> av.Packet[av.VideoStream]:
+    """The packet, unless it is a key frame of another codec."""
+    if packet.is_keyframe and packet.stream.type == "video":
+        codec = packet.stream.codec_context.name
+        if other := other_codec(bytes(packet), codec):
+            raise BadMedia(f"the codec changed from {codec} to {other}")
+    return packet

@@ -108,9 +108,10 @@ class Template:
             return False
         body = bytes(packet)
         sets = parameter_sets(body, self._codec)
-        if not sets or sets == self._sets:
-            return False
-        return self._adopt(body, sets)
+        if sets and sets != self._sets:
+            return self._adopt(body, sets)
+        # The session description told the sets, and nobody has looked into them.
+        return not self.stream.width and self._adopt(self._header + body, self._sets)
 
     def _adopt(self, body: bytes, sets: frozenset[bytes]) -> bool:
         if self._use(io.BytesIO(body), self._codec):

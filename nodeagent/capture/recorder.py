@@ -132,7 +132,7 @@ class Recorder:
     def begin_session(self, stream: av.VideoStream, sound: av.AudioStream | None = None) -> None:
         """The source was opened; its first key frame begins a clip, with this sound if it is to be recorded."""
         self._template = Template(stream)
-        self.sound.begin_session(sound, stream)
+        self.sound.begin_session(sound)
         if self.samples is not None:
             self.samples.use(stream.codec_context)
         self._timeline.interrupt(self._books.ledger.accounted_ns)

@@ -80,12 +80,11 @@ class Track:
             track.codec_context.extradata = self.header
         return track
 
-    def misfit(self, video: av.VideoStream) -> str:
-        """Why a clip cannot carry it next to this video; empty when it can."""
+    def misfit(self) -> str:
+        """Why a clip cannot carry it; empty when it can."""
         codec = self.stream.codec_context.codec.canonical_name
         try:
             with av.open(io.BytesIO(), "w", format="mp4", options={"movflags": "empty_moov"}) as out:
-                out.add_stream_from_template(video, opaque=True)
                 self.add_to(out)
                 out.start_encoding()
         except (av.FFmpegError, ValueError):
@@ -127,7 +126,6 @@ class Sound:
     def __init__(self, camera_id: str) -> None:
         self._camera_id = camera_id
         self._stream: av.AudioStream | None = None
-        self._video: av.VideoStream | None = None
         self._track: Track | None = None
         # Of the latest picture: its stamp, its capture time and its arrival.
         self._picture: tuple[int, int, int] | None = None
@@ -135,9 +133,9 @@ class Sound:
         self._adts = False
         self.dropped = ""
 
-    def begin_session(self, stream: av.AudioStream | None, video: av.VideoStream) -> None:
+    def begin_session(self, stream: av.AudioStream | None) -> None:
         """The source was opened; `stream` is its sound, if it is to be recorded."""
-        self._stream, self._video = stream, video
+        self._stream = stream
         self._track = self._picture = self._heard_ns = None
         self._adts = False
         if stream is None:
@@ -154,11 +152,10 @@ class Sound:
 
     def end_session(self) -> None:
         """After this no stream of the session is used."""
-        self._stream = self._video = self._track = None
+        self._stream = self._track = None
 
     def _use(self, track: Track) -> None:
-        why = track.misfit(self._video) if self._video is not None else ""
-        if why:
+        if why := track.misfit():
             self.drop(why)
         else:
             self._track, self.dropped = track, ""

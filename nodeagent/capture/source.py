@@ -20,11 +20,11 @@ from typing import Any, cast
 
 import av
 
+from nodeagent.capture.brief import Doubt
 from nodeagent.capture.camera_times import CameraTimes
 from nodeagent.capture.handover import Handover
-from nodeagent.capture.opening import NO_UDP, Source, cause_of, open_source, pick_video
+from nodeagent.capture.opening import NO_UDP, Source, cause_of, demuxed, open_told, pick_video
 from nodeagent.capture.pacer import Pacer
-from nodeagent.capture.parameter_sets import other_codec
 from nodeagent.capture.sound import Heard
 from nodeagent.capture.stamps import STILL_NS
 from nodeagent.contract.camera import StreamSpec
@@ -61,10 +61,14 @@ _LOOK_S = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The source delivers video, and sound that is to be recorded, if there is some."""
+    """The source delivers video, and sound that is to be recorded, if there is some.
+
+    `looked_at` says why that took longer, of a kind of source that is opened briefly else.
+    """
 
     stream: av.VideoStream
     sound: av.AudioStream | None = None
+    looked_at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +90,14 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The session is over; `State.SOURCE_ENDED` for a file at its end."""
+    """The session is over; `State.SOURCE_ENDED` for a file at its end.
+
+    With `look` the next one must not be opened briefly.
+    """
 
     state: State
     detail: str
+    look: bool = False
 
 
 Event = Opened | Arrived | Heard | Ended
@@ -101,36 +109,12 @@ def time_of(packet: av.Packet[av.VideoStream] | av.Packet[av.AudioStream], time_
     return None if stamp is None else ns_of(stamp, time_base)
 
 
-def demuxed(
-    container: av.container.InputContainer, *tracks: av.VideoStream | av.AudioStream
-) -> Iterator[av.Packet[av.VideoStream]]:
-    """Packets of these tracks, or of all.
-
-    Raises:
-        BadMedia: the source has another track or codec now than when it was opened, which PyAV cannot tell of.
-        av.FFmpegError: as FFmpeg says.
-    """
-    try:
-        packets = cast("Iterator[av.Packet[av.VideoStream]]", container.demux(*tracks))
-        yield from (_of_its_codec(packet) for packet in packets)
-    except IndexError as exc:
-        raise BadMedia("a track came up that was not there when the source was opened") from exc
-
-
-def _of_its_codec(packet: av.Packet[av.VideoStream]) -> av.Packet[av.VideoStream]:
-    """The packet, unless it is a key frame of another codec."""
-    if packet.is_keyframe and packet.stream.type == "video":
-        codec = packet.stream.codec_context.name
-        if other := other_codec(bytes(packet), codec):
-            raise BadMedia(f"the codec changed from {codec} to {other}")
-    return packet
-
-
 class Session:
     """One attempt to read a source, from opening to its end.
 
     `pace=False` delivers a file as fast as it is taken, with arrival times as if it were paced (for benchmarks).
-    `camera_times` has the stamps of the camera's sender reports read.
+    `camera_times` has the stamps of the camera's sender reports read.  `look` says why the source cannot be opened
+    briefly; empty when it can, or nobody knows.
 
     Attributes:
         stall_s: so long without a packet is a stall, seconds; longer than asked for where packets come in bursts.
@@ -144,8 +128,10 @@ class Session:
         *,
         pace: bool = True,
         camera_times: bool = False,
+        look: str = "",
     ) -> None:
         self._camera_times = camera_times
+        self._look = look
         self._spec = spec
         self.stall_s = stall_timeout_s
         self._streaming = self._sound_known = False
@@ -212,7 +198,7 @@ class Session:
         return Ended(*cause_of(exc, self._spec))
 
     def _read(self) -> Ended:
-        source = open_source(self._spec, self.stall_s)
+        source, self._look = open_told(self._spec, self.stall_s, self._look)
         self._container, self.stall_s = source.container, source.stall_s
         if source.ends and not self._spec.is_file:
             return Ended(State.SOURCE_DOWN, "a recording that ends, not a live stream; fetch it and name its path")
@@ -222,7 +208,7 @@ class Session:
         if cast("av.VideoCodecContext | None", stream.codec_context) is None:
             return Ended(State.BAD_STREAM, "FFmpeg knows no decoder for this video")
         self._sound = source.container.streams.audio[0] if self._spec.audio and source.container.streams.audio else None
-        if not self._put(Opened(stream, self._sound)):
+        if not self._put(Opened(stream, self._sound, self._look)):
             return Ended(State.SOURCE_DOWN, "abandoned")
         self._streaming = True
         if self._spec.is_file:
@@ -231,7 +217,11 @@ class Session:
 
     def _read_live(self, source: Source, stream: av.VideoStream) -> Ended:
         key_s = self._clock.monotonic_s()
+        context = stream.codec_context
+        doubt = Doubt(context.name, context.extradata or b"") if source.brief else None
         for arrived in but_last(settled(self._timed(source, stream))):
+            if doubt is not None and (why := doubt.about(arrived.packet)):
+                return Ended(State.BAD_STREAM, why, look=True)
             keyless_s = self._clock.monotonic_s() - key_s
             if arrived.packet.is_keyframe:
                 key_s += keyless_s
@@ -339,11 +329,18 @@ def settled(timed: Iterator[tuple[Arrived, bool]], held_most: int = HELD_PACKETS
     held: list[Arrived] = []
     for arrived, buffered in timed:
         held.append(arrived)
-        known = arrived.stamp_ns is not None or len(held) >= UNSTAMPED_HELD
+        known = _is_placed(held) or len(held) >= UNSTAMPED_HELD
         if (not buffered and known) or len(held) >= held_most:
             break
     yield from _spread(held)
     yield from (arrived for arrived, _ in timed)
+
+
+def _is_placed(held: list[Arrived]) -> bool:
+    """Whether it is known when the last and the first of them are shown."""
+    last = held[-1]
+    # Only a picture that is shown as soon as it is decoded comes before all others that are out of order.
+    return last.stamp_ns is not None and (held[0].stamp_ns is not None or last.packet.pts == last.packet.dts)
 
 
 def but_last(arriving: Iterator[Arrived]) -> Iterator[Arrived]:

@@ -3,7 +3,7 @@
 Two agents, two registries, RabbitMQ and one Redis at default settings; somebody else watches each camera all the time,
 so that a new client gets its stream as it is.  All clocks are one, so every part is a difference of two moments: of
 the kill, of log lines, and of the capture time in the name of the first new clip.  Frames that FFmpeg reads while it
-opens a source are recorded, too; whoever asks when a clip has its first sample has to wait for the end of the opening.
+opens a source are recorded, too.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PARTS = {
     "decision": "from there until it had granted it to the other one",
     "told": "from there until the other agent had taken it",
     "spawn": "from there until its capture was at work",
-    "open": "from there until the source was open: RTSP's handshake, and what FFmpeg reads to know the stream",
+    "open": "from there until the source was open: RTSP's handshake, and one packet",
     "key_frame": "from there to the first sample of the new clip; 0 where FFmpeg had read a key frame while it opened",
 }
 
@@ -207,7 +207,7 @@ def _grants(cluster: Cluster) -> Iterator[Line]:
 def _probing(url: str) -> Iterator[Result]:
     """Open a camera as a capture does; packets that are there at once were read to know the stream."""
     began_s = time.monotonic()
-    source = open_source(StreamSpec.model_validate({"url": url}), CaptureSettings().stall_timeout_s)
+    source = open_source(StreamSpec.model_validate({"url": url}), CaptureSettings().stall_timeout_s, brief=True)
     try:
         asked_s = time.monotonic()
         took_s, frames = asked_s - began_s, 0
@@ -217,5 +217,5 @@ def _probing(url: str) -> Iterator[Result]:
             asked_s, frames = time.monotonic(), frames + 1
     finally:
         source.container.close()
-    detail = f"read by FFmpeg to know the stream, and recorded all the same; opening took {took_s:.2f} s"
+    detail = f"read by FFmpeg before it called the source open, and recorded all the same; opening took {took_s:.2f} s"
     yield result("frames_probed", frames, "frames", "", detail)

@@ -61,7 +61,7 @@ def test_a_track_that_brings_no_sound_is_left_out_of_later_clips(tmp_path: Path)
     source = make_video(tmp_path / "a.mp4", seconds=1, sound="aac")
     sound = Sound("gate-1")
     with av.open(str(source)) as file:
-        sound.begin_session(file.streams.audio[0], file.streams.video[0])
+        sound.begin_session(file.streams.audio[0])
         assert sound.track(0) is not None
         assert sound.track(5 * NS_PER_S) is not None
         assert sound.track(15 * NS_PER_S) is None

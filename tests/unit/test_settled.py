@@ -34,3 +34,11 @@ def test_a_stream_without_stamps_is_not_held_up() -> None:
     given = settled(timed)
     assert next(given).arrival_ns == T0
     assert len(list(timed)) == 50 - UNSTAMPED_HELD
+
+
+def test_a_first_packet_without_a_stamp_waits_for_the_first_picture_that_is_shown_after_it() -> None:
+    # A key frame, then the picture that the third refers to.
+    later, next_shown = arrived(40, 3120), arrived(80, 3040)
+    later.packet.pts, next_shown.packet.pts = 3120, 3040
+    later.packet.dts, next_shown.packet.dts = None, 3040
+    assert times((arrived(0, None), False), (later, False), (next_shown, False)) == [-80, 40, -40]
