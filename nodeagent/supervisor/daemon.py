@@ -23,7 +23,7 @@ from nodeagent.infra.settings.sections import Settings
 from nodeagent.infra.worker import EXIT_FAILED
 from nodeagent.supervisor.cameras import CameraSource, RegistryCameras, TomlCameras
 from nodeagent.supervisor.children import Children
-from nodeagent.supervisor.forkserver import Starter
+from nodeagent.supervisor.forkserver import Starter, keep_socket_in
 from nodeagent.supervisor.inbox import Inbox
 from nodeagent.supervisor.kinds import KINDS, KindRow
 from nodeagent.supervisor.loop import Loop
@@ -94,6 +94,7 @@ def _with_life(
     notifier = Notifier(os.environ)
     starter = Starter(preload)
     life = start_life(lock)
+    keep_socket_in(life.path)
     children: Children | None = None
     try:
         children, orders = _children(settings, kinds, starter, life, clock)

@@ -11,10 +11,12 @@ import multiprocessing.forkserver
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
+from pathlib import Path
 from types import ModuleType
 from typing import Final
 
@@ -38,6 +40,20 @@ SURROUNDINGS: Final = {
 SHIELD: Final = "nodeagent.supervisor.shield"
 #: The fork server hands an exit code on right after the child has ended, seconds.
 CODE_WAIT_S = 1.0
+
+
+#: Bytes of a Unix socket's path, and what multiprocessing puts behind a folder: `/pymp-12345678/listener-12345678`.
+SOCKET_PATH_MAX: Final = 107
+SOCKET_NAME: Final = 32
+
+
+def keep_socket_in(memory_dir: Path) -> None:
+    """Have the fork server's socket lie in this life's folder: so it goes with it, also after a kill -9 of everything.
+
+    For the whole process.  In a folder of a very long name it stays where temporary files lie.
+    """
+    if len(os.fsencode(memory_dir)) + SOCKET_NAME <= SOCKET_PATH_MAX:
+        tempfile.tempdir = str(memory_dir)
 
 
 @dataclass(slots=True)
