@@ -22,7 +22,7 @@ from nodeagent.infra.ownership.broadcasts import publish
 from nodeagent.infra.ownership.grants import RedisState
 from nodeagent.infra.ownership.leader import RedisLeader
 from nodeagent.infra.ownership.leases import Leases
-from nodeagent.infra.ownership.port import Leader, LiveState
+from nodeagent.infra.ownership.port import LEADER_MS, Leader, LiveState
 from nodeagent.infra.redis import connect_redis
 from registry.brake import USUAL, Limits
 from registry.core.asked import Asked
@@ -31,7 +31,7 @@ from registry.core.clerk import Clerk, Shelves
 from registry.core.desk import Desk
 from registry.core.exchange import Exchange
 from registry.core.leading import Office
-from registry.core.loop import Identity, Loop
+from registry.core.loop import RENEW_S, Identity, Loop
 from registry.core.site import Site
 from registry.core.witnesses import Broker, Witnesses
 from registry.memory_state import MemoryLeader, MemoryState
@@ -48,7 +48,8 @@ log = logging.getLogger(__name__)
 CHANGED_MOST = 200
 #: Broadcasts that wait for a Redis that is slow; further ones are dropped, which costs their agents two seconds.
 TELL_MOST = 1_000
-
+#: Seconds since the loop's last whole turn within which the leader's lock that it saw cannot have run out.
+SURE_S = LEADER_MS / 1000 - RENEW_S
 #: Seconds that broadcasts have which wait at the end.
 TELL_END_S = 2.0
 
@@ -153,7 +154,9 @@ def assemble(
     loop: Loop
 
     def live() -> Mapping[CameraId, Owner] | None:
-        return site.owners() if loop.leads and not loop.trouble else None
+        # After a stop of this process the clerk may wake before the loop does, which finds out that another one leads.
+        is_sure = loop.leads and not loop.trouble and clock.monotonic_s() - loop.turned_s < SURE_S
+        return site.owners() if is_sure else None
 
     clerk = Clerk(shelves, clock, site.served, lambda changed: _tell_changed(teller, changed), live)
     office = Office(site, state, catalogue, clerk, clock, places, evens)

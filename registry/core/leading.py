@@ -206,7 +206,6 @@ class Leading:
                 return
             if owner is None or (claim.node_id, camera_id) in self._doubted:
                 continue
-            self._doubted.add((claim.node_id, camera_id))
             log.error(
                 "node %s says that it serves camera %s with epoch %d, which nobody gave it: %s keeps the camera",
                 claim.node_id, camera_id, claim.epoch, owner.node_id,
@@ -215,6 +214,8 @@ class Leading:
             self._site.epochs.learn({camera_id: claim.epoch})
             reason = f"{claim.node_id} claimed it with a later epoch"
             self._hands.give(camera_id, owner.node_id, owner.incarnation, reason)
+            # Only now: what failed above is tried again.
+            self._doubted.add((claim.node_id, camera_id))
 
     def _stored_owners(self, within_s: float) -> dict[CameraId, Owner]:
         """Who owned what by the database, once; empty while it does not say."""

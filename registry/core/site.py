@@ -117,10 +117,11 @@ class Site:
             answer = self.members.report(report, wall_ns, now_s)
             if isinstance(answer, Accepted) and answer.fresh:
                 shown = self.shown[report.report.node_id] = Shown.of(report)
-                # Of what it was given last: an epoch that nobody has would end the owner's row in the database.
-                self.epochs.learn({c: hold.epoch for c, hold in shown.holds.items() if self._last_on(c, shown)})
-                # Only of what it serves: a node that told of more could fill the memory of every registry.
-                self.costs.update({c: cost for c, cost in report.costs.items() if c in shown.holds})
+                # Of what was last given to it.  Of others' cameras a node that lies could have an epoch that nobody has
+                # end the owner's row in the database, or say a cost with which no node can take them.
+                own = self._own(shown)
+                self.epochs.learn({camera_id: hold.epoch for camera_id, hold in own.items()})
+                self.costs.update({camera_id: cost for camera_id, cost in report.costs.items() if camera_id in own})
             return answer
 
     def read(self, statuses: dict[CameraId, TaskStatus], now_s: float) -> None:
@@ -227,9 +228,14 @@ class Site:
             captured = frozenset(c for c, owner in owners.items() if owner is not None and self.is_captured(c, owner))
             return len(left_s), sort_gone(wanted, captured, now_s)
 
-    def _last_on(self, camera_id: CameraId, shown: Shown) -> bool:
-        status = self.statuses.get(camera_id)
-        return status is not None and status.owner is not None and status.owner.node_id == shown.report.report.node_id
+    def _own(self, shown: Shown) -> dict[CameraId, Holding]:
+        """What a node serves of what was last given to it."""
+        node_id, statuses, own = shown.report.report.node_id, self.statuses, {}
+        for camera_id, hold in shown.holds.items():
+            status = statuses.get(camera_id)
+            if status is not None and status.owner is not None and status.owner.node_id == node_id:
+                own[camera_id] = hold
+        return own
 
     def _succeeds(self, before: TaskStatus | None, camera_id: CameraId, owner: Owner) -> None:
         last = before.owner if before is not None else None
@@ -263,13 +269,13 @@ class Site:
             }
 
     def served(self) -> dict[CameraId, int]:
-        """The version of its configuration with which each camera is served; the highest where several serve it."""
+        """The version of its configuration with which each camera is served, by the node that it was last given to."""
         found: dict[CameraId, int] = {}
         with self.lock:
             for shown in self.shown.values():
-                for camera_id, hold in shown.holds.items():
+                for camera_id, hold in self._own(shown).items():
                     if hold.version < VERSION_MOST:
-                        found[camera_id] = max(hold.version, found.get(camera_id, 0))
+                        found[camera_id] = hold.version
         return found
 
     def heard_within(self, within_s: float, now_s: float) -> list[NodeId]:

@@ -20,10 +20,12 @@ from nodeagent.infra.ownership.pool import Claims
 from nodeagent.infra.redis import connect_redis
 from registry.brake import Limits
 from registry.core.assembly import Teller
+from registry.core.clerk import AUDIT_S
 from registry.core.leading import Leading
 from registry.core.loop import TURN_S
 from registry.http.ports import Contradicted, NotLeader
 from registry.member import NodePhase
+from registry.store.assignments import Assignments, Grant
 from registry.store.errors import Stale, Unknown
 from registry.store.nodes import DrainOrder, Nodes
 from tests.support.eventually import eventually
@@ -746,14 +748,33 @@ def test_no_report_keeps_the_clerk_from_its_work(memory_site: Place) -> None:
     assert eventually(lambda: memory_site.written().keys() == {*names, *more})
 
 
-def test_a_report_tells_the_cost_of_what_its_node_serves_only(memory_site: Place) -> None:
-    settled(memory_site, cameras=2)
+def test_a_report_tells_costs_and_versions_of_what_its_node_was_given_only(memory_site: Place) -> None:
+    names = settled(memory_site, cameras=2)
     host = memory_site.hosts[0]
     served = sorted(host.holds)
-    costs = {name: SMALL for name in (*served, "elsewhere", "nowhere")}
-    memory_site.leader().desk.report(host.report().model_copy(update={"costs": costs}))
+    costs = {name: SMALL for name in (*names, "nowhere")}
+    # It says that it serves its neighbour's cameras as well, and such as there are not.
+    holds = tuple(Holding(camera_id=name, epoch=1, version=9) for name in (*names, "nowhere"))
+    memory_site.leader().desk.report(host.report().model_copy(update={"costs": costs, "holds": holds}))
     memory_site.run(TURN_S)
-    assert sorted(memory_site.leader().site.costs) == served
+    site = memory_site.leader().site
+    assert sorted(site.costs) == served
+    assert {name: version for name, version in site.served().items() if version == 9} == dict.fromkeys(served, 9)
+
+
+def test_a_registry_that_was_stopped_ends_nothing_that_its_successor_began(site: Place) -> None:
+    (name,) = settled(site, cameras=1)
+    stopped = site.leader().made
+    assert eventually(lambda: site.written().keys() == {name})
+    # Its loop does not turn, and another one leads, and gives a camera that it never heard of.
+    site.clock.now_s += 10 * AUDIT_S
+    owner = Owner(node_id="node-0", incarnation="a" * 16, epoch=5)
+    given = Grant(camera_id="new", owner=owner, reason="it is new", granted_ns=1)
+    Assignments(site.engine).record([given], site.clock.wall_ns())
+    for _ in range(3):
+        # Answered before anything is written in a turn: the last answer comes after two whole turns of the clerk.
+        stopped.clerk.ask_owners().result(10)
+    assert site.written().keys() == {name, "new"}
 
 
 def test_a_report_that_cannot_be_judged_keeps_nobody_from_anything(
