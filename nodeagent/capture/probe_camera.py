@@ -82,7 +82,8 @@ class Seen:
 
 def look(stream: StreamName, spec: StreamSpec, clock: Clock) -> StreamAnswer:
     """Open one stream and look at it; returns within STREAM_S."""
-    session, seen = Session(spec, STALL_S, clock), Seen()
+    # The picture's size is told also of a camera that sends no key frame meanwhile.
+    session, seen = Session(spec, STALL_S, clock, look="its size is asked for"), Seen()
     session.start()
     opened: Opened | None = None
     end: Ended | None = None

@@ -17,6 +17,7 @@ import pytest
 from nodeagent.capture.brief import untold
 from nodeagent.capture.feed import Feed
 from nodeagent.capture.opening import open_source
+from nodeagent.capture.probe_camera import look
 from nodeagent.capture.source import Arrived, Ended, Opened, Session
 from nodeagent.contract.camera import StreamSpec
 from nodeagent.contract.states import State
@@ -169,6 +170,12 @@ def test_what_a_second_track_leaves_open(tmp_path: Path, track: str, what: str) 
         assert untold(source.container, sound=True) == what
         assert untold(source.container, sound=False) == (what if "video" in what else "")
         source.container.close()
+
+
+def test_a_camera_that_is_probed_tells_its_size_though_it_was_told_in_band_only(tmp_path: Path) -> None:
+    with RtspRelay(video(tmp_path, "h265-sets-in-band-only"), without_sets) as camera:
+        answer = look("record", StreamSpec(url=camera.url), SystemClock())
+    assert (answer.codec, answer.width, answer.height) == ("hevc", 320, 240)
 
 
 def test_wrong_sets_in_a_session_description_cost_no_frame(tmp_path: Path) -> None:
