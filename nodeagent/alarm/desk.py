@@ -20,7 +20,7 @@ from nodeagent.alarm.replay import piece_of, window_of
 from nodeagent.alarm.settle import Settler
 from nodeagent.alarm.states import FINAL, Event
 from nodeagent.alarm.steps import Checkpoint
-from nodeagent.alarm.store import AlarmStore
+from nodeagent.alarm.store import AlarmStore, RowLost
 from nodeagent.alarm.work import AlarmWork, Done, End
 from nodeagent.contract.codec import decode_alarm
 from nodeagent.contract.errors import DecodeError, StorageUnavailable, Unavailable
@@ -101,7 +101,8 @@ class AlarmDesk:
         self._checkpoint = checkpoint
         self._cutters = ThreadPoolExecutor(CUTTERS, "cut")
         self._pushers = ThreadPoolExecutor(PUSHERS, "push")
-        self._jobs: dict[int, Job] = {}
+        #: By key.
+        self._jobs: dict[str, Job] = {}
         #: Taken, not recorded yet: the database is away.
         self._inbox: deque[tuple[Delivery, float]] = deque()
         self._settler = Settler(bus)
@@ -209,12 +210,13 @@ class AlarmDesk:
         if message.stage != "started":
             # The message `started` carries the work; this one only had something to add.
             self._settler.ack(delivery)
-        elif row.id in self._jobs:
+        elif row.dedup_key in self._jobs:
             # The newer message is held: the older may be void after a lost connection.
-            older, self._jobs[row.id].delivery = self._jobs[row.id].delivery, delivery
+            held = self._jobs[row.dedup_key]
+            older, held.delivery = held.delivery, delivery
             self._settler.ack(older)
         else:
-            self._jobs[row.id] = Job(delivery, row, taken_s)
+            self._jobs[row.dedup_key] = Job(delivery, row, taken_s)
         return True
 
     def _sweep(self, now_s: float) -> None:
@@ -222,24 +224,24 @@ class AlarmDesk:
         now_ns = self._clock.wall_ns()
         try:
             found = self._store.forgotten(now_ns, now_ns - round(FORGOTTEN_S * NS_PER_S), SWEEP_MAX)
-            for alarm_id in found:
-                self._take_up(alarm_id, now_s)
+            for key in found:
+                self._take_up(key, now_s)
             let_go_of_done(self._storage, self._store)
         except Unavailable as exc:
             self._database_down(exc)
             return
         self._sweep_s = now_s + (SWEEP_S if len(found) < SWEEP_MAX else SWEEP_FULL_S)
 
-    def _take_up(self, alarm_id: int, now_s: float) -> None:
-        if alarm_id in self._jobs:
+    def _take_up(self, key: str, now_s: float) -> None:
+        if key in self._jobs:
             return
         try:
-            row = self._store.load(alarm_id)
-        except DecodeError as exc:
+            row = self._store.load(key)
+        except (DecodeError, RowLost) as exc:
             log.warning("%s; left alone", exc, extra={"event": "alarm_unreadable"})
             return
         log.info("alarm %s: taken up without its message", row.dedup_key, extra={"event": "alarm_taken_up"})
-        self._jobs[alarm_id] = Job(None, row, now_s)
+        self._jobs[key] = Job(None, row, now_s)
 
     # Moving.
 
@@ -250,7 +252,7 @@ class AlarmDesk:
             if job.work.done():
                 self._collect(job, job.work)
         elif job.row.state is AlarmState.QUARANTINED:
-            del self._jobs[job.row.id]
+            del self._jobs[job.row.dedup_key]
             self._settler.dead(job.delivery, job.row.state_reason or "quarantined")
         elif job.row.state in FINAL:
             self._finish(job)
@@ -266,7 +268,7 @@ class AlarmDesk:
         elif job.row.state is AlarmState.REPLAY_READY and self._pushing() >= PUSHING_MAX:
             self._later(job, CROWDED_S)
         elif job.row.state is AlarmState.REPLAY_READY:
-            self._submit(self._pushers, job, partial(self._work.push, job.row.id, job.owed))
+            self._submit(self._pushers, job, partial(self._work.push, job.row.dedup_key, job.owed))
         else:
             self._look(job, now_s)
 
@@ -285,7 +287,7 @@ class AlarmDesk:
         if isinstance(decide(map(piece_of, clips), window, now_ns, self._patience_ns), Wait):
             return
         name = self.camera_names.get(row.camera_id, "")
-        self._submit(self._cutters, job, partial(self._work.cut, row.id, clips, name, job.owed))
+        self._submit(self._cutters, job, partial(self._work.cut, row.dedup_key, clips, name, job.owed))
 
     def _submit(self, pool: ThreadPoolExecutor, job: Job, step: Callable[[], Done]) -> None:
         def timed() -> Done:
@@ -298,9 +300,12 @@ class AlarmDesk:
     def _mark_waiting(self, job: Job, now_ns: int) -> None:
         try:
             if self._store.advance(job.row, Event.WAIT, now_ns):
-                job.row = self._store.load(job.row.id)
+                job.row = self._store.load(job.row.dedup_key)
         except Unavailable as exc:
             self._database_down(exc)
+            return
+        except RowLost:
+            # The next step tells of it.
             return
         self._checkpoint("waiting")
 
@@ -316,6 +321,9 @@ class AlarmDesk:
         elif isinstance(error, Unavailable):
             self._database_down(error)
             job.owed, job.due_s = True, self._clock.monotonic_s() + RETRY_S
+        elif isinstance(error, RowLost):
+            log.warning("%s; its message is recorded anew", error, extra={"event": "alarm_row_lost"})
+            self._later(job, TAKEN_S)
         elif error is not None:
             # Nobody foresaw it: the start stays counted, so that five of them end in quarantine.
             log.error("alarm %s: step failed", job.row.dedup_key, exc_info=error, extra={"event": "alarm_step_failed"})
@@ -346,18 +354,18 @@ class AlarmDesk:
         """The alarm is final: let go of its clips, then of its message."""
         self._storage.unpin(job.row.dedup_key)
         self._checkpoint("unpinned")
-        del self._jobs[job.row.id]
+        del self._jobs[job.row.dedup_key]
         self._settler.ack(job.delivery)
         self._checkpoint("acked")
 
     def _later(self, job: Job, delay_s: float) -> None:
-        del self._jobs[job.row.id]
+        del self._jobs[job.row.dedup_key]
         self._settler.later(job.delivery, delay_s)
 
     def _orderly(self, job: Job) -> None:
         """Forget the start of a step that ended for a known reason."""
         try:
-            self._store.release(job.row.id, orderly=True)
+            self._store.release(job.row.dedup_key, orderly=True)
         except Unavailable as exc:
             self._database_down(exc)
 

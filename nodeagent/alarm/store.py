@@ -1,20 +1,24 @@
 """The alarm's row: one transaction per step, each harmless when repeated, because kill -9 may come right after it.
 
+An alarm is known by its key.  The row's number is the database's own: where an older database was restored, another
+alarm has it by now.
+
 Order of locks, everywhere: first the row of `alarm_slot`, then the row of `alarm`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, CursorResult, Engine, Row, delete, insert, select, update
+from sqlalchemy import Connection, CursorResult, Engine, Row, Select, delete, insert, select, update
 from sqlalchemy.dialects import mysql, sqlite
 
 from nodeagent.alarm.merge import ZONE_MAX, Confirmation, Known, amend, known_from, reach_ns
 from nodeagent.alarm.states import DONE, OPEN, Event, sources
 from nodeagent.contract.alarm import AlarmMessage
+from nodeagent.contract.errors import AgentError, Unavailable
 from nodeagent.infra.alarm_records import AlarmRow, PushRow, pushes_of, row_from
 from nodeagent.infra.database import reading, write
 from nodeagent.infra.tables import alarm, alarm_key, alarm_slot, push_attempt
@@ -25,6 +29,13 @@ MAX_STARTS = 5
 RELEASED: Final[dict[str, Any]] = {"claimed_by": None, "starts": 0}
 #: Longest text kept in `state_reason` and `partial_reason`, characters.
 REASON_MAX = 500
+
+
+class RowLost(AgentError):
+    """The database has the alarm no more: an older one was restored.  Record its message anew."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"alarm {key}: the database has it no more, an older one was restored")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,78 +96,69 @@ class AlarmStore:
 
     def record(self, message: AlarmMessage, now_ns: int) -> Recorded:
         """Amend the alarm that the message is about, or make one."""
-        slot_id = self._slot(message)
-        return write(self._engine, "record", lambda connection: _record(connection, slot_id, message, now_ns))
+        # Made in a transaction of its own: two that insert the same row and then lock it would wait for each other.
+        write(self._engine, "slot", lambda connection: _make_slot(connection, message))
+        return write(self._engine, "record", lambda connection: _record(connection, message, now_ns))
 
-    def _slot(self, message: AlarmMessage) -> int:
-        """The slot's number; made when it is missing, in a transaction of its own: two that insert the same row and
-        then lock it would wait for each other.
+    def load(self, key: str) -> AlarmRow:
+        """The alarm as it stands now, with its push attempts.
+
+        Raises:
+            RowLost: there is none.
         """
-        names = {"camera_id": message.camera_id, "rule_id": message.rule_id, "zone": message.zone}
-
-        def find(connection: Connection) -> int:
-            wanted = [alarm_slot.c[name] == value for name, value in names.items()]
-            found = connection.execute(select(alarm_slot.c.id).where(*wanted)).scalar()
-            if found is not None:
-                return int(found)
-            connection.execute(_insert_or_keep(connection, names))
-            return int(connection.execute(select(alarm_slot.c.id).where(*wanted)).scalar_one())
-
-        return write(self._engine, "slot", find)
-
-    def load(self, alarm_id: int) -> AlarmRow:
-        """The alarm as it stands now, with its push attempts."""
         with reading(self._engine, "load") as connection:
-            row = connection.execute(select(alarm).where(alarm.c.id == alarm_id)).one()
-            return row_from(row, pushes_of(connection, [alarm_id]).get(alarm_id, ()))
+            row = connection.execute(select(alarm).where(alarm.c.dedup_key == key)).first()
+            if row is None:
+                raise RowLost(key)
+            return row_from(row, pushes_of(connection, [row.id]).get(row.id, ()))
 
     def advance(self, row: AlarmRow, event: Event, now_ns: int, values: Mapping[str, Any] | None = None) -> bool:
         """Change the state by `event`, with more columns if any; False when the row's state does not allow it."""
 
         def change(connection: Connection) -> bool:
             ways = sources(event)
-            where = [alarm.c.id == row.id, alarm.c.state.in_(list(ways))]
+            where = [alarm.c.dedup_key == row.dedup_key, alarm.c.state.in_(list(ways))]
             found = connection.execute(select(alarm).where(*where).with_for_update()).first()
             if found is None:
                 return False
             target = next(to for state, to in ways.items() if state == found.state)
             times = {target.value: now_ns, **found.state_times}
             new = {"state": target.value, "state_times": times, **(values or {})}
-            connection.execute(update(alarm).where(alarm.c.id == row.id).values(new))
+            connection.execute(update(alarm).where(alarm.c.dedup_key == row.dedup_key).values(new))
             return True
 
         return write(self._engine, f"state {event}", change)
 
-    def claim(self, alarm_id: int, now_ns: int, until_ns: int) -> bool:
-        """Take the row for cutting or pushing and count the start; False when another worker holds it."""
+    def claim(self, key: str, now_ns: int, until_ns: int) -> bool:
+        """Take the row for cutting or pushing and count the start; False: another worker holds it, or it is gone."""
         free = (
             (alarm.c.claimed_by.is_(None)) | (alarm.c.claimed_by == self._worker) | (alarm.c.claimed_until_ns < now_ns)
         )
         query = (
             update(alarm)
-            .where(alarm.c.id == alarm_id, free)
+            .where(alarm.c.dedup_key == key, free)
             .values(claimed_by=self._worker, claimed_until_ns=until_ns, starts=alarm.c.starts + 1)
         )
         return write(self._engine, "claim", lambda connection: _count(connection.execute(query)) == 1)
 
-    def release(self, alarm_id: int, orderly: bool) -> None:
+    def release(self, key: str, orderly: bool) -> None:
         """Give the row back.  An orderly end forgets the starts; one by an unknown error does not."""
         query = (
             update(alarm)
-            .where(alarm.c.id == alarm_id, alarm.c.claimed_by == self._worker)
+            .where(alarm.c.dedup_key == key, alarm.c.claimed_by == self._worker)
             .values(claimed_by=None, starts=0 if orderly else alarm.c.starts)
         )
         write(self._engine, "release", lambda connection: connection.execute(query))
 
-    def forgotten(self, now_ns: int, before_ns: int, limit: int) -> list[int]:
-        """Numbers of alarms that are not final and that nobody had in hand since `before_ns`, longest forgotten first.
+    def forgotten(self, now_ns: int, before_ns: int, limit: int) -> list[str]:
+        """Keys of alarms that are not final and that nobody had in hand since `before_ns`, longest forgotten first.
 
         They count as in hand from now on, so that no two workers get the same.
         """
 
-        def take(connection: Connection) -> list[int]:
+        def take(connection: Connection) -> list[str]:
             query = (
-                select(alarm.c.id)
+                select(alarm.c.dedup_key)
                 .where(alarm.c.state.in_(list(OPEN)), alarm.c.claimed_until_ns < before_ns)
                 .order_by(alarm.c.claimed_until_ns, alarm.c.id)
                 .limit(limit)
@@ -164,7 +166,7 @@ class AlarmStore:
             )
             found = list(connection.execute(query).scalars())
             values = {"claimed_by": None, "claimed_until_ns": now_ns}
-            connection.execute(update(alarm).where(alarm.c.id.in_(found)).values(values))
+            connection.execute(update(alarm).where(alarm.c.dedup_key.in_(found)).values(values))
             return found
 
         return write(self._engine, "forgotten", take)
@@ -200,18 +202,20 @@ class AlarmStore:
         """Everybody has been told (or there is nobody), and the row is given back; False when it was final before."""
         return self.advance(row, event, now_ns, RELEASED)
 
-    def attempt(self, alarm_id: int, push: PushRow) -> None:
-        """Keep one push attempt."""
-        query = insert(push_attempt).values(
-            alarm_id=alarm_id,
-            target=push.target,
-            started_ns=push.started_ns,
-            duration_ms=push.duration_ms,
-            status=push.status,
-            accepted=push.accepted,
-            error=push.error,
-        )
-        write(self._engine, "push attempt", lambda connection: connection.execute(query))
+    def attempt(self, key: str, push: PushRow) -> None:
+        """Keep one push attempt.
+
+        Raises:
+            RowLost: there is no such alarm.
+        """
+
+        def keep(connection: Connection) -> None:
+            found = connection.execute(select(alarm.c.id).where(alarm.c.dedup_key == key)).scalar()
+            if found is None:
+                raise RowLost(key)
+            connection.execute(insert(push_attempt).values(alarm_id=found, **asdict(push)))
+
+        write(self._engine, "push attempt", keep)
 
     def quarantine(self, row: AlarmRow, reason: str, now_ns: int) -> bool:
         """Give the alarm up for a person to look at."""
@@ -228,8 +232,23 @@ def _insert_or_keep(connection: Connection, names: Mapping[str, str]) -> Any:
     return mysql.insert(alarm_slot).values(names).on_duplicate_key_update(zone=alarm_slot.c.zone)
 
 
-def _record(connection: Connection, slot_id: int, message: AlarmMessage, now_ns: int) -> Recorded:
-    connection.execute(select(alarm_slot.c.id).where(alarm_slot.c.id == slot_id).with_for_update()).one()
+def _names(message: AlarmMessage) -> dict[str, str]:
+    return {"camera_id": message.camera_id, "rule_id": message.rule_id, "zone": message.zone}
+
+
+def _slot_of(message: AlarmMessage) -> Select[Any]:
+    return select(alarm_slot.c.id).where(*(alarm_slot.c[name] == value for name, value in _names(message).items()))
+
+
+def _make_slot(connection: Connection, message: AlarmMessage) -> None:
+    if connection.execute(_slot_of(message)).first() is None:
+        connection.execute(_insert_or_keep(connection, _names(message)))
+
+
+def _record(connection: Connection, message: AlarmMessage, now_ns: int) -> Recorded:
+    slot_id = connection.execute(_slot_of(message).with_for_update()).scalar()
+    if slot_id is None:
+        raise Unavailable("database: record: the slot that was just made is gone, an older database is being restored")
     own = select(alarm_key.c.alarm_id).where(alarm_key.c.dedup_key == message.dedup_key)
     alarm_id = connection.execute(own).scalar()
     repeated = alarm_id is not None

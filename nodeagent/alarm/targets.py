@@ -30,7 +30,7 @@ SLOW_MS = 1000
 class _Silence:
     """A target that keeps those waiting who ask it: the alarm that asks it, and when another one may, monotonic."""
 
-    prober: int
+    prober: str
     until_s: float
 
 
@@ -65,26 +65,26 @@ class Targets:
         with self._lock:
             return sorted(owed, key=lambda target: target.name in self._silent)
 
-    def may_ask(self, target: PushSettings, alarm_id: int) -> bool:
+    def may_ask(self, target: PushSettings, key: str) -> bool:
         """Whether this alarm may ask now."""
         with self._lock:
-            return self._may_ask(target, alarm_id)
+            return self._may_ask(target, key)
 
-    def reserve(self, target: PushSettings, alarm_id: int) -> bool:
+    def reserve(self, target: PushSettings, key: str) -> bool:
         """As `may_ask`; of a silent target others are kept away until it answers or the time is up."""
         with self._lock:
-            if not self._may_ask(target, alarm_id):
+            if not self._may_ask(target, key):
                 return False
             if target.name in self._silent:
                 until_s = self._clock.monotonic_s() + target.timeout_s + PROBE_S
-                self._silent[target.name] = _Silence(alarm_id, until_s)
+                self._silent[target.name] = _Silence(key, until_s)
             return True
 
-    def _may_ask(self, target: PushSettings, alarm_id: int) -> bool:
+    def _may_ask(self, target: PushSettings, key: str) -> bool:
         silence = self._silent.get(target.name)
-        return silence is None or silence.prober == alarm_id or self._clock.monotonic_s() >= silence.until_s
+        return silence is None or silence.prober == key or self._clock.monotonic_s() >= silence.until_s
 
-    def note(self, push: PushRow, alarm_id: int) -> None:
+    def note(self, push: PushRow, key: str) -> None:
         """Take in what an attempt gave."""
         with self._lock:
             was_failing = push.target in self._failing
@@ -96,7 +96,7 @@ class Targets:
                 self._silent.pop(push.target, None)
             else:
                 until_s = self._clock.monotonic_s() + PROBE_S
-                silence = self._silent.setdefault(push.target, _Silence(alarm_id, until_s))
+                silence = self._silent.setdefault(push.target, _Silence(key, until_s))
                 silence.until_s = until_s
         if was_failing == push.accepted:
             if push.accepted:

@@ -61,7 +61,7 @@ class Done:
 
 
 class AlarmWork:
-    """What the threads of the pools run.  All methods raise Unavailable and StorageUnavailable."""
+    """What the threads of the pools run.  All methods raise Unavailable, StorageUnavailable and RowLost."""
 
     def __init__(
         self,
@@ -86,12 +86,12 @@ class AlarmWork:
         """Seconds after which no claim of a step that began holds any more."""
         return CLAIM_S + self.targets.timeouts_s
 
-    def cut(self, alarm_id: int, clips: Sequence[StoredClip], camera_name: str, owed: bool) -> Done:
+    def cut(self, key: str, clips: Sequence[StoredClip], camera_name: str, owed: bool) -> Done:
         """Make replay and snapshot of these clips and keep what the push will say.
 
         `owed`: an earlier try of this process ended in an orderly way but could not say so.
         """
-        taken = self._take(alarm_id, Event.CUT, CLAIM_S, owed)
+        taken = self._take(key, Event.CUT, CLAIM_S, owed)
         if isinstance(taken, Done):
             return taken
         self._checkpoint("cut_claimed")
@@ -99,29 +99,29 @@ class AlarmWork:
         body = body_of(payload(taken, cutting, self._site, self._zone, camera_name))
         won = self._store.replay_ready(taken, cutting, body, self._clock.wall_ns())
         self._checkpoint("replay_ready")
-        return Done(End.MOVED, self._store.load(alarm_id), made_partial=won and bool(cutting.partial_reason))
+        return Done(End.MOVED, self._store.load(key), made_partial=won and bool(cutting.partial_reason))
 
-    def push(self, alarm_id: int, owed: bool) -> Done:
+    def push(self, key: str, owed: bool) -> Done:
         """Ask every target that has not accepted yet and may be asked now, in turn."""
         if not owed:
-            seen = self._store.load(alarm_id)
+            seen = self._store.load(key)
             owing = self.targets.owed(seen)
-            if owing and not any(self.targets.may_ask(target, alarm_id) for target in owing):
+            if owing and not any(self.targets.may_ask(target, key) for target in owing):
                 return Done(End.REFUSED, seen)
-        taken = self._take(alarm_id, Event.ACCEPTED, self.limit_s, owed)
+        taken = self._take(key, Event.ACCEPTED, self.limit_s, owed)
         if isinstance(taken, Done):
             return taken
         self._checkpoint("push_claimed")
         owing = self.targets.owed(taken)
-        pushes = tuple(self._ask(taken, target) for target in owing if self.targets.reserve(target, alarm_id))
+        pushes = tuple(self._ask(taken, target) for target in owing if self.targets.reserve(target, key))
         complete = len(pushes) == len(owing) and all(push.accepted for push in pushes)
         if complete:
             event = Event.ACCEPTED if self.targets else Event.NOBODY
             self._store.pushed(taken, event, self._clock.wall_ns())
             self._checkpoint("pushed")
         else:
-            self._store.release(alarm_id, orderly=True)
-        return Done(End.MOVED if complete else End.REFUSED, self._store.load(alarm_id), pushes)
+            self._store.release(key, orderly=True)
+        return Done(End.MOVED if complete else End.REFUSED, self._store.load(key), pushes)
 
     def _ask(self, row: AlarmRow, target: PushSettings) -> PushRow:
         started_ns = self._clock.wall_ns()
@@ -134,28 +134,28 @@ class AlarmWork:
             why = f"{type(exc).__name__} ({Path(frame.filename).name}:{frame.lineno})"
             log.error("push to %s: %s", target.name, why, extra={"event": "push_unforeseen"})  # noqa: TRY400
             push = PushRow(target.name, started_ns, 0, None, False, why)
-        self.targets.note(push, row.id)
+        self.targets.note(push, row.dedup_key)
         # kill -9 here: the target has it and we do not know.  It is asked again with the same key and bytes.
         self._checkpoint("push_sent")
-        self._store.attempt(row.id, push)
+        self._store.attempt(row.dedup_key, push)
         self._checkpoint("attempt_kept")
         return push
 
-    def _take(self, alarm_id: int, event: Event, limit_s: float, owed: bool) -> AlarmRow | Done:
+    def _take(self, key: str, event: Event, limit_s: float, owed: bool) -> AlarmRow | Done:
         """The row, claimed and in a state that allows `event`; or why not."""
         if owed:
-            self._store.release(alarm_id, orderly=True)
+            self._store.release(key, orderly=True)
         now_ns = self._clock.wall_ns()
-        if not self._store.claim(alarm_id, now_ns, now_ns + round(limit_s * NS_PER_S)):
-            return Done(End.TAKEN)
-        row = self._store.load(alarm_id)
+        if not self._store.claim(key, now_ns, now_ns + round(limit_s * NS_PER_S)):
+            return Done(End.TAKEN, self._store.load(key))
+        row = self._store.load(key)
         if row.state not in sources(event):
-            self._store.release(alarm_id, orderly=True)
+            self._store.release(key, orderly=True)
             return Done(End.QUARANTINED if row.state is AlarmState.QUARANTINED else End.MOVED, row)
         if row.starts > MAX_STARTS:
             reason = f"work in state {row.state} was started {MAX_STARTS} times and never ended"
             self._store.quarantine(row, reason, now_ns)
             told = {"event": "alarm_quarantined", "alarm": row.id}
             log.error("alarm %s: quarantined: %s", row.dedup_key, reason, extra=told)
-            return Done(End.QUARANTINED, self._store.load(alarm_id))
+            return Done(End.QUARANTINED, self._store.load(key))
         return row

@@ -298,7 +298,7 @@ def test_work_that_was_started_five_times_without_an_end_is_quarantined(world: W
     store = AlarmStore(world.engine, "node-1/alarm:0")
     row = store.record(message(), T0).row
     for _ in range(5):
-        assert store.claim(row.id, T0, T0 + S)
+        assert store.claim(row.dedup_key, T0, T0 + S)
     world.bus.put(message())
     world.until(world.settled)
     assert world.row.state is AlarmState.QUARANTINED
@@ -310,11 +310,11 @@ def test_an_alarm_that_another_worker_holds_is_left_to_it(world: World) -> None:
     add_clips(world.storage, world.folder)
     other = AlarmStore(world.engine, "node-2/alarm:0")
     row = other.record(message(), T0).row
-    assert other.claim(row.id, time.time_ns(), time.time_ns() + 3600 * S)
+    assert other.claim(row.dedup_key, time.time_ns(), time.time_ns() + 3600 * S)
     world.bus.put(message())
     world.until(lambda: world.bus.delayed)
     assert world.bus.delayed[0][1] == 5.0 and world.row.replay_path is None
-    other.release(row.id, orderly=True)
+    other.release(row.dedup_key, orderly=True)
     world.until(world.settled)
     assert world.row.state is AlarmState.PUSHED
 

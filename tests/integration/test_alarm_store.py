@@ -105,16 +105,16 @@ def test_workers_at_once_make_one_row_per_episode(engine: Engine) -> None:
 def test_a_claim_is_held_by_one_worker_and_is_its_own_after_a_restart(engine: Engine) -> None:
     store, other = AlarmStore(engine, "node/alarm:0"), AlarmStore(engine, "node/alarm:1")
     row = store.record(message(), T0).row
-    assert store.claim(row.id, T0, T0 + 60 * S)
-    assert not other.claim(row.id, T0 + S, T0 + 61 * S)
-    assert AlarmStore(engine, "node/alarm:0").claim(row.id, T0 + S, T0 + 61 * S)
-    assert store.load(row.id).starts == 2
-    other.release(row.id, orderly=True)
-    assert not other.claim(row.id, T0 + 2 * S, T0 + 62 * S)
-    assert other.claim(row.id, T0 + 62 * S, T0 + 99 * S)
-    other.release(row.id, orderly=True)
-    assert store.load(row.id).starts == 0
-    assert store.claim(row.id, T0, T0 + S)
+    assert store.claim(row.dedup_key, T0, T0 + 60 * S)
+    assert not other.claim(row.dedup_key, T0 + S, T0 + 61 * S)
+    assert AlarmStore(engine, "node/alarm:0").claim(row.dedup_key, T0 + S, T0 + 61 * S)
+    assert store.load(row.dedup_key).starts == 2
+    other.release(row.dedup_key, orderly=True)
+    assert not other.claim(row.dedup_key, T0 + 2 * S, T0 + 62 * S)
+    assert other.claim(row.dedup_key, T0 + 62 * S, T0 + 99 * S)
+    other.release(row.dedup_key, orderly=True)
+    assert store.load(row.dedup_key).starts == 0
+    assert store.claim(row.dedup_key, T0, T0 + S)
 
 
 def test_a_state_only_moves_along_the_table(engine: Engine) -> None:
@@ -126,7 +126,7 @@ def test_a_state_only_moves_along_the_table(engine: Engine) -> None:
     assert not store.replay_ready(row, Cutting(), "{}", T0 + 3)
     assert store.advance(row, Event.ACCEPTED, T0 + 4)
     assert not store.quarantine(row, "x", T0 + 5)
-    final = store.load(row.id)
+    final = store.load(row.dedup_key)
     assert (final.state, final.replay_path, final.partial, final.missing_ns) == (AlarmState.PUSHED, "/r.mp4", True, S)
     steps = {name: final.timings[name] for name in ("received", "waiting", "replay_ready", "pushed")}
     assert steps == {"received": T0, "waiting": T0 + 1, "replay_ready": T0 + 2, "pushed": T0 + 4}
@@ -136,20 +136,20 @@ def test_an_alarm_that_was_taken_up_is_not_taken_again_by_another_worker(engine:
     mine, other = (AlarmStore(engine, name) for name in ("node-1/alarm:0", "node-2/alarm:0"))
     rows = [mine.record(message(zone=zone), T0).row for zone in "abc"]
     assert mine.advance(rows[2], Event.GIVE_UP, T0)
-    assert mine.claim(rows[0].id, T0, T0 + 60 * S)
+    assert mine.claim(rows[0].dedup_key, T0, T0 + 60 * S)
     assert mine.forgotten(T0 + 60 * S, T0, 9) == []
-    assert mine.forgotten(T0 + 60 * S, T0 + 1, 9) == [rows[1].id]
+    assert mine.forgotten(T0 + 60 * S, T0 + 1, 9) == [rows[1].dedup_key]
     assert other.forgotten(T0 + 61 * S, T0 + 60 * S, 9) == []
-    assert other.forgotten(T0 + 700 * S, T0 + 100 * S, 1) == [rows[0].id]
-    assert other.claim(rows[0].id, T0 + 700 * S, T0 + 760 * S)
+    assert other.forgotten(T0 + 700 * S, T0 + 100 * S, 1) == [rows[0].dedup_key]
+    assert other.claim(rows[0].dedup_key, T0 + 700 * S, T0 + 760 * S)
 
 
 def test_reads_of_the_cli(engine: Engine) -> None:
     store = AlarmStore(engine, "w")
     old = store.record(message(), T0).row
     new = store.record(message(camera_id="gate-2", confirmed_ns=T0 + 900 * S), T0).row
-    store.attempt(old.id, PushRow("crm", T0, 12, 500, False, "HTTP 500"))
-    store.attempt(old.id, PushRow("crm", T0 + 1, 10, 200, True, ""))
+    store.attempt(old.dedup_key, PushRow("crm", T0, 12, 500, False, "HTTP 500"))
+    store.attempt(old.dedup_key, PushRow("crm", T0 + 1, 10, 200, True, ""))
     assert [row.id for row in list_alarms(engine)] == [new.id, old.id]
     assert [row.id for row in list_alarms(engine, limit=1)] == [new.id]
     assert [row.id for row in list_alarms(engine, camera="gate-1")] == [old.id]
