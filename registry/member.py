@@ -281,8 +281,9 @@ class Member:
 
     def _learn(self, report: AgentReport, behind_ns: int, at_s: float) -> tuple[str, ...]:
         """Take what it says of itself; sentences for the log."""
-        # What a network that is healed delivers late looks like a clock that is behind: the next report will tell.
-        was_kept = behind_ns > 0 and self._seqs and at_s - self.seen_s > 2 * REPORT_S
+        # What a network that is healed, or a registry that just starts, takes late looks like a clock that is behind:
+        # the next report will tell.
+        was_kept = behind_ns > 0 and (not self._seqs or at_s - self.seen_s > 2 * REPORT_S)
         self.skew_ns = self.skew_ns if was_kept else -behind_ns
         told, off_ns = self._skew_told, abs(self.skew_ns)
         # Between the two it stays as it was: a clock on the edge is told of once.

@@ -46,13 +46,18 @@ def redis_url(redis_server: RedisServer) -> str:
 
 
 @pytest.fixture
-def mysql_url() -> Iterator[str]:
+def mariadb() -> MariaDb:
+    """The session's MariaDB, running."""
+    return _server("maria", MariaDb)
+
+
+@pytest.fixture
+def mysql_url(mariadb: MariaDb) -> Iterator[str]:
     """URL of a fresh, empty MariaDB database."""
-    server = _server("maria", MariaDb)
-    url = server.new_database()
+    url = mariadb.new_database()
     yield url
-    server.start()
-    server.drop_database(url)
+    mariadb.start()
+    mariadb.drop_database(url)
 
 
 @pytest.fixture

@@ -29,6 +29,10 @@ class CameraStore(Protocol):
         """Cameras that changed."""
         ...
 
+    def knows(self, row: CameraRow) -> bool:
+        """Whether the database has the change that made this row."""
+        ...
+
     def get_many(self, camera_ids: Iterable[str], reveal: bool) -> dict[CameraId, CameraRow]:
         """Those of these cameras that there are."""
         ...
@@ -39,7 +43,11 @@ class CameraStore(Protocol):
 
 
 class Catalogue:
-    """All cameras that are not deleted."""
+    """All cameras that are not deleted.
+
+    Attributes:
+        restorations: how often the database was found to be an older one than before.
+    """
 
     def __init__(self, store: CameraStore) -> None:
         self._store = store
@@ -47,7 +55,10 @@ class Catalogue:
         self._rows: dict[CameraId, CameraRow] = {}
         self._wanted: frozenset[CameraId] = frozenset()
         self._version = 0
+        #: The newest change that is known.
+        self._newest: CameraRow | None = None
         self._is_loaded = False
+        self.restorations = 0
 
     @property
     def is_loaded(self) -> bool:
@@ -89,10 +100,12 @@ class Catalogue:
             Unavailable: the database is away; what is known stays.
         """
         version = self._store.version()
-        if version < self._version:
-            # An older database was restored.  What we know of versions counts like what agents know.
+        if version < self._version or (self._newest is not None and not self._store.knows(self._newest)):
+            # An older database was restored; its counter may be ahead of ours, for changes since count by the clock.
+            # What we know of versions counts like what agents know.
             seen = {row.camera_id: row.version for row in self._rows.values()} | seen
             changed = self._load(0)
+            self.restorations += 1
         else:
             changed = self._load(self._version) if version > self._version or not self._is_loaded else {}
         behind = {
@@ -108,7 +121,7 @@ class Catalogue:
         """Read all that changed after a `cameras_version`; 0: everything."""
         rows: dict[CameraId, CameraRow] = {} if since == 0 else dict(self._rows)
         changed: dict[CameraId, int] = {}
-        version = since
+        version, newest = since, self._newest if since else None
         while found := self._store.changed_since(version):
             # Asked for once more, in clear; one that changed in between comes again in the next part.
             clear = self._store.get_many([row.camera_id for row in found if not row.deleted], reveal=True)
@@ -117,10 +130,10 @@ class Catalogue:
                 changed[row.camera_id] = 0
             rows |= clear
             changed |= {camera_id: row.version for camera_id, row in clear.items()}
-            version = found[-1].change_no
+            version, newest = found[-1].change_no, found[-1]
         if since == 0:
             changed |= dict.fromkeys(self._rows.keys() - rows.keys(), 0)
         with self._lock:
-            self._rows, self._version, self._is_loaded = rows, version, True
+            self._rows, self._version, self._newest, self._is_loaded = rows, version, newest, True
             self._wanted = frozenset(camera_id for camera_id, row in rows.items() if row.enabled)
         return changed

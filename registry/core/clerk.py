@@ -169,9 +169,9 @@ class Clerk:
         shelves, now_ns = self._shelves, self._clock.wall_ns()
         if not self._is_loaded:
             shelves.epochs.load()
-        before = shelves.catalogue.version
+        before = shelves.catalogue.restorations
         changed = shelves.catalogue.refresh(dict(self._served()), now_ns)
-        if shelves.catalogue.version < before:
+        if shelves.catalogue.restorations > before:
             log.warning(
                 "the database is older than it was: cameras and epochs are read and written anew",
                 extra={"event": "database_restored"},

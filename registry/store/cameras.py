@@ -134,6 +134,14 @@ class Cameras:
                 rows += connection.execute(rest.order_by(camera.c.camera_id))
         return [camera_row(row) for row in rows]
 
+    def knows(self, row: CameraRow) -> bool:
+        """Whether the history has the change that made this row; a database of before it has none, or another one."""
+        made = (camera_history.c.camera_id == row.camera_id) & (camera_history.c.version == row.version)
+        query = select(camera_history.c.changed_by, camera_history.c.changed_ns).where(made)
+        with reading(self._engine, "camera history") as connection:
+            found = connection.execute(query).first()
+        return found is not None and (found.changed_by, found.changed_ns) == (row.changed_by, row.changed_ns)
+
     def history(self, camera_id: str, below: int | None = None, limit: int = PAGE_ROWS) -> list[CameraVersion]:
         """Versions of a camera, deleted or not, newest first; with `below` only those before this version."""
         query = select(camera_history).where(camera_history.c.camera_id == camera_id)

@@ -172,6 +172,29 @@ def test_an_older_database_learns_owners_epochs_and_versions_again(desk: Desk) -
     assert fresh.highest("a") == 9
 
 
+def test_an_older_database_is_noticed_although_somebody_changed_it_before_it_was_looked_at(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk.cameras.make(draft("a"), writer())
+    desk.turn()
+    backup = copy_of(desk.engine)
+    desk.cameras.make(draft("new"), writer(5))
+    desk.epochs.learn({"a": 9})
+    desk.turn()
+    restore(desk.engine, backup)
+    # The counter is where it was, or beyond.
+    desk.cameras.change(draft("a", name="Gate"), 1, writer(3600))
+    with caplog.at_level("WARNING"):
+        desk.turn()
+        desk.turn()
+    assert [record.__dict__.get("event") for record in caplog.records] == ["database_restored"]
+    assert desk.catalogue.wanted == {"a"}
+    assert desk.told[-1] == {"a": 2, "new": 0}
+    fresh = Epochs(desk.engine)
+    fresh.load()
+    assert fresh.highest("a") == 9
+
+
 def test_a_database_that_is_away_loses_nothing(mysql_url: str) -> None:
     port = make_url(mysql_url).port
     assert port is not None
