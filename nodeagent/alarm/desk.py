@@ -10,6 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from functools import partial
 
 from nodeagent.alarm.hand import Job, Trouble, retry_after_s
@@ -101,7 +102,6 @@ class AlarmDesk:
         self._checkpoint = checkpoint
         self._cutters = ThreadPoolExecutor(CUTTERS, "cut")
         self._pushers = ThreadPoolExecutor(PUSHERS, "push")
-        #: By key.
         self._jobs: dict[str, Job] = {}
         #: Taken, not recorded yet: the database is away.
         self._inbox: deque[tuple[Delivery, float]] = deque()
@@ -212,9 +212,7 @@ class AlarmDesk:
             self._settler.ack(delivery)
         elif row.dedup_key in self._jobs:
             # The newer message is held: the older may be void after a lost connection.
-            held = self._jobs[row.dedup_key]
-            older, held.delivery = held.delivery, delivery
-            self._settler.ack(older)
+            self._settler.ack(self._jobs[row.dedup_key].hold(delivery))
         else:
             self._jobs[row.dedup_key] = Job(delivery, row, taken_s)
         return True
@@ -300,12 +298,9 @@ class AlarmDesk:
     def _mark_waiting(self, job: Job, now_ns: int) -> None:
         try:
             if self._store.advance(job.row, Event.WAIT, now_ns):
-                job.row = self._store.load(job.row.dedup_key)
+                job.row = replace(job.row, state=AlarmState.WAITING)
         except Unavailable as exc:
             self._database_down(exc)
-            return
-        except RowLost:
-            # The next step tells of it.
             return
         self._checkpoint("waiting")
 

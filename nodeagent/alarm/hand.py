@@ -34,6 +34,11 @@ class Job:
     began_s: float | None = None
     owed: bool = False
 
+    def hold(self, delivery: Delivery) -> Delivery | None:
+        """Hold another message of the same alarm; returns the one that was held."""
+        older, self.delivery = self.delivery, delivery
+        return older
+
 
 @dataclass(slots=True)
 class Trouble:
