@@ -2,11 +2,12 @@
 
 `python -m nodeagent.capture.probe_camera` reads a `ProbeOrder` as JSON from its standard input, so that no credential
 stands in a list of processes, and writes a `ProbeResult` to its standard output.  Whatever a camera sends ends this
-process at most, and so does its alarm clock, also when whoever asked is gone.
+process at most; so do its alarm clock, and the end of whoever asked.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -37,6 +38,8 @@ STREAM_S = OPEN_TIMEOUT_S + LOOK_S
 PROCESS_S = round(STREAM_S) + 4
 #: Seconds that one wait for a packet takes.
 WAIT_S = 0.25
+#: Linux's `prctl` option for a signal at the end of the thread that started this process, which waits for it.
+PR_SET_PDEATHSIG = 1
 #: Least right to a processor, as `nice` counts: recording comes first.
 NICENESS = 10
 
@@ -123,6 +126,8 @@ def _answer(stream: StreamName, opened: Opened | None, seen: Seen, end: Ended) -
 def main() -> None:
     """Carry out the order on standard input, and leave."""
     signal.alarm(PROCESS_S)
+    # Of a parent that was killed before this line the alarm clock makes up.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     os.nice(NICENESS)
     order, clock = ProbeOrder.model_validate_json(sys.stdin.buffer.read()), SystemClock()
     with ThreadPoolExecutor(max(1, len(order.streams))) as pool:

@@ -42,9 +42,6 @@ Roster = Mapping[str, Want]
 def full_roster(settings: Settings, cameras: Iterable[CameraSpec]) -> Roster:
     """Every child of a running node, the embedded Redis first."""
     wants = [Want(Kind.REDIS, "")] if settings.embedded_redis else []
-    if settings.registry_inside:
-        # Early: it takes a second to load, and the link waits for it.
-        wants.append(Want(Kind.REGISTRY, ""))
     wants.append(Want(Kind.STORAGE, ""))
     wants += [Want(Kind.JUDGE, str(i)) for i in range(settings.judge.shards)]
     wants += [Want(Kind.ALARM, str(i)) for i in range(settings.alarm.workers)]
@@ -54,6 +51,9 @@ def full_roster(settings: Settings, cameras: Iterable[CameraSpec]) -> Roster:
     if settings.registry is not None:
         wants.append(Want(Kind.LINK, ""))
     wants += [Want(Kind.CAPTURE, camera.camera_id, camera.capture_part) for camera in cameras]
+    if settings.registry_inside:
+        # It takes a second of a core to load, which no capture waits for.
+        wants.append(Want(Kind.REGISTRY, ""))
     return {want.name: want for want in wants}
 
 

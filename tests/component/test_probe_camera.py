@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,10 @@ import pytest
 from nodeagent.contract.probe import ProbeOrder, StreamAnswer
 from nodeagent.contract.states import State
 from nodeagent.supervisor.link.probing import run_probe
+from tests.support.eventually import eventually
 from tests.support.media import make_video
 from tests.support.rtsp import RtspServer, need_rtsp
+from tests.support.silent_rtsp import SilentCamera
 
 
 def probe(**urls: str) -> tuple[StreamAnswer, ...]:
@@ -19,6 +23,31 @@ def probe(**urls: str) -> tuple[StreamAnswer, ...]:
     assert result.trouble == ""
     assert "s3cret" not in result.model_dump_json()
     return result.streams
+
+
+def test_whoever_asked_takes_the_look_with_him_when_he_is_killed() -> None:
+    with SilentCamera() as camera:
+        order = {"probe_id": "0" * 16, "streams": {"record": {"url": camera.url, "transport": "udp"}}}
+        code = (
+            f"from nodeagent.supervisor.link.probing import *; print(run_probe(ProbeOrder.model_validate({order!r})))"
+        )
+        asker = subprocess.Popen([sys.executable, "-c", code])
+        try:
+            eventually(lambda: "PLAY" in camera.asked, within_s=30)
+            (looker,) = Path(f"/proc/{asker.pid}/task/{asker.pid}/children").read_text().split()
+            assert b"probe_camera" in Path(f"/proc/{looker}/cmdline").read_bytes()
+        finally:
+            asker.kill()
+            asker.wait()
+        # Gone, or a dead entry that its new parent has not taken yet.
+        eventually(lambda: not _cmdline(looker), within_s=5)
+
+
+def _cmdline(pid: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 @pytest.mark.rtsp

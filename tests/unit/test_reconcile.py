@@ -144,9 +144,10 @@ def test_a_registry_is_talked_to_only_where_there_is_one() -> None:
     assert "registry" not in full_roster(Settings.model_validate({"registry": registry}), [])
 
 
-def test_a_registry_inside_runs_beside_its_link_once_redis_is_asked_for() -> None:
-    names = list(full_roster(Settings.model_validate({"registry": {"inside": True}}), []))
-    assert names.index("redis") < names.index("registry") < names.index("link")
+def test_no_capture_waits_for_a_registry_inside_to_load() -> None:
+    names = list(full_roster(Settings.model_validate({"registry": {"inside": True}}), [camera("gate")]))
+    assert "link" in names
+    assert names[-2:] == ["capture:gate", "registry"]
 
 
 def test_an_outside_redis_is_not_supervised() -> None:

@@ -93,6 +93,11 @@ def test_a_registry_inside_is_asked_where_it_listens(tmp_path: Path, listen: str
         assert door.token_file == tmp_path / "s" / "registry" / file
 
 
+def test_what_config_show_prints_of_a_registry_inside_is_read_again(tmp_path: Path) -> None:
+    text = f'{MODELS}[registry]\ninside = true\nlisten = "127.0.0.1:8450"\nurls = []\n'
+    assert load_settings(write(tmp_path, text)).registry_inside
+
+
 def test_registries_elsewhere_are_asked_as_the_file_says(tmp_path: Path) -> None:
     settings = load_settings(write(tmp_path, f'{MODELS}[registry]\n{URLS}token = "{TOKEN}"\n'))
     assert settings.node_door == settings.admin_door == settings.registry

@@ -91,7 +91,7 @@ def _registry(doc: dict[str, Any]) -> Iterator[Fault]:
     if doc.get("models", []) == [] and not (inside and has_cameras):
         yield Fault("models", "the cameras of a registry need at least one [[models]]")
     if inside:
-        given = [key for key in _ELSEWHERE if key in registry]
+        given = [key for key in _ELSEWHERE if registry.get(key)]
         yield from (Fault(f"registry.{key}", "expected none with inside = true: the agent makes it") for key in given)
         return
     if has_cameras:
