@@ -40,7 +40,7 @@ AGENT_RUNS = 3
 #: Nodes of one run start within so long, seconds.
 TOGETHER_S = 1.0
 #: Seconds within which cameras must be shared, also after a kill.
-SHARED_S = 90.0
+SHARED_S = 180.0
 #: Whole agents are looked at for so long, seconds, before their shares count: more than a turn of a node.
 CALM_S = RECONCILE_S + 1.0
 #: Seconds between two looks at who serves what.
