@@ -208,18 +208,21 @@ class Tasks:
         """Take the cameras whose tasks have to stop.
 
         Args:
-            takers: nodes that may get cameras.  Where there is no other than its owner, a camera whose source is away
-                stays, and keeps its one move.
+            takers: nodes that may get cameras.  Where there is no other than its owner, a camera stays, and one whose
+                source is away keeps its one move: to be granted to the same node again, with another epoch, would
+                cut its recording for nothing.  That node starts anew what hangs, whatever is decided here.
         """
         stops = []
         for camera_id, (why, detail) in sorted(self._due.items()):
             node_id = self._owned[camera_id].owner.node_id
+            if all(taker == node_id for taker in takers):
+                continue
             past = self._past.get(camera_id) or _Past()
             match why:
                 case Why.TIMED_OUT:
                     past.timeouts += 1
                     past.failed_on = node_id
-                case Why.SOURCE_DOWN if any(taker != node_id for taker in takers):
+                case Why.SOURCE_DOWN:
                     past.moved_from = node_id
                 case _:
                     continue

@@ -686,8 +686,19 @@ def test_a_camera_whose_source_is_away_keeps_its_move_until_there_is_another_nod
     assert len(stops(site, 5.0)) == 1
 
 
+def test_a_camera_that_shows_no_life_stays_and_keeps_its_epoch_until_there_is_another_node() -> None:
+    agent, other = Agent("n0"), Agent("n1", draining=True)
+    site = Site(agent, other)
+    site.serve(agent, "a")
+    agent.rows["a"] = row("a", age_s=9.0)
+    assert stops(site, 300.0) == []
+    other.draining = False
+    ((after_s, stop),) = stops(site, 5.0)
+    assert (after_s < 5.0, stop.why, stop.orphan.avoid) == (True, Why.TIMED_OUT, ("n0",))
+
+
 def test_no_task_is_stopped_while_evictions_are_frozen() -> None:
-    site, agents = site_of(4)
+    site, agents = site_of(5)
     site.kill(*agents[:3])
     site.run(10.0)
     del agents[3].rows["cam-n3"]
