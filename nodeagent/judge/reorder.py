@@ -10,6 +10,9 @@ Between two epochs there is no number that tells whether the older one is comple
 the younger one's first sample, the younger one waits a little for what its predecessor may still send:
 `HANDOVER_WAIT_S`, which starts anew at each clip of the predecessor.  What comes after that is late, for good.
 
+A camera that just moved is bound to two nodes, and both look at its clips.  One of them may not reach the file, so a
+clip of which nothing is known waits a little for the other one's word.
+
 Clips that wait here are unsettled on the bus: they are no part of a snapshot, and come again after a kill.
 """
 
@@ -24,6 +27,9 @@ from nodeagent.contract.detections import ClipDetections, DetectionsHeader
 #: How long a new epoch waits for clips of the one before, seconds: a spilled clip takes 8 s in its queue, 2 s of work.
 #: However long ago that one ended: its clips may have waited for the broker all the while.
 HANDOVER_WAIT_S: Final = 10.0
+#: How long a clip of which nothing is known waits for a copy of which something is, seconds: another node's inference
+#: takes less for a short backlog.
+UNKNOWN_WAIT_S: Final = 5.0
 
 Token = TypeVar("Token")
 
@@ -100,7 +106,10 @@ class Reorder(Generic[Token]):
         clips = self.held.setdefault(clip.header.epoch, {})
         key = (clip.header.clip_seq, clip.header.start_ns)
         if key in clips:
-            clips[key].tokens.append(token)
+            held = clips[key]
+            held.tokens.append(token)
+            if held.clip.header.outcome == "unknown":
+                held.clip = clip
         else:
             clips[key] = Held(clip, [token], served_s)
 
@@ -136,6 +145,9 @@ class Reorder(Generic[Token]):
             # An epoch that is over and forgotten: nothing to wait for; the caller refuses the clip.
             return self._release(clips, key)
         if not progress.end_ns and self._predecessor_may_send(epoch, epochs, served_s):
+            return None
+        first = clips[key]
+        if first.clip.header.outcome == "unknown" and served_s - first.since_s < min(UNKNOWN_WAIT_S, self.wait_s):
             return None
         due = progress.next_seq
         missing = None

@@ -18,10 +18,10 @@ from nodeagent.contract.camera import CameraSpec
 from nodeagent.contract.detections import DETECTION_DTYPE, ClipDetections
 from nodeagent.judge.camera import CameraJudge
 from nodeagent.judge.evidence import Author
-from nodeagent.judge.reorder import HANDOVER_WAIT_S
+from nodeagent.judge.reorder import HANDOVER_WAIT_S, UNKNOWN_WAIT_S
 from nodeagent.judge.shard import Batch, Shard
 from nodeagent.judge.snapshot import pack, unpack
-from tests.support.scenarios import T0_NS, S, changed, clip_of
+from tests.support.scenarios import T0_NS, S, changed, clip_of, unknown
 
 AUTHOR = Author("node", "cam", 15.0, 15.0)
 SPEC = CameraSpec.model_validate({"camera_id": "cam", "record": {"url": "a.mp4"}})
@@ -116,7 +116,11 @@ def messages(chance: random.Random, reigns: Sequence[Reign], late_s: float) -> l
             # Before anything was judged there is no owner before this one to wait for.
             delay_s = chance.choice([0.0, chance.uniform(0.0, late_s), late_s]) if found else 0.0
             found.append(Message(closed_s + delay_s, clip))
-            if chance.random() < 0.2:
+            if chance.random() < 0.1:
+                # Another node could not look at it, and said so first.
+                sooner_s = chance.uniform(0.0, 0.9 * UNKNOWN_WAIT_S)
+                found.append(Message(max(closed_s, found[-1].at_s - sooner_s), unknown(clip)))
+            elif chance.random() < 0.2:
                 found.append(Message(found[-1].at_s + chance.uniform(0.0, 40.0), clip))
     return sorted(found, key=lambda message: message.at_s)
 

@@ -6,9 +6,9 @@ from nodeagent.contract.camera import CameraSpec
 from nodeagent.contract.detections import ClipDetections
 from nodeagent.judge.camera import CameraJudge
 from nodeagent.judge.evidence import Author
-from nodeagent.judge.reorder import HANDOVER_WAIT_S
+from nodeagent.judge.reorder import HANDOVER_WAIT_S, UNKNOWN_WAIT_S
 from nodeagent.judge.shard import Batch, Shard
-from tests.support.scenarios import Scene, changed, loitering, stands
+from tests.support.scenarios import Scene, changed, loitering, stands, unknown
 
 WAIT_S = 25.0
 #: Somebody stands in the zone all the time; clips of 5 s.
@@ -107,6 +107,18 @@ def test_a_new_owner_waits_for_its_predecessor_as_long_as_that_one_sends() -> No
     judge.judge_due(old[-1][0] + HANDOVER_WAIT_S + 0.1, Batch())
     counters = judge.judges["cam"].ledger.counters
     assert (counters.clips_judged, counters.late, judge.held) == (7, 0, 0)
+
+
+def test_a_clip_that_one_node_could_not_look_at_waits_for_the_one_that_could() -> None:
+    clips, judge = SCENE.clips(), shard()
+    nothing = [unknown(clip) for clip in clips]
+    feed(judge, [(0.0, clips[0]), (1.0, nothing[1]), (2.0, clips[2]), (1.0 + UNKNOWN_WAIT_S - 0.1, clips[1])])
+    counters = judge.judges["cam"].ledger.counters
+    assert (counters.clips_judged, counters.unknown, counters.duplicates) == (3, 0, 1)
+    feed(judge, [(20.0, clips[4]), (20.0, nothing[3]), (20.0 + UNKNOWN_WAIT_S - 0.1, nothing[3])])
+    assert counters.clips_judged == 3
+    judge.judge_due(20.0 + UNKNOWN_WAIT_S + 0.1, Batch())
+    assert (counters.clips_judged, counters.unknown, counters.gaps) == (5, 1, 0)
 
 
 def test_a_new_owner_that_was_late_is_judged_from_where_its_predecessor_ended() -> None:
