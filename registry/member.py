@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
 
-from nodeagent.contract.errors import AgentError
 from nodeagent.contract.ids import NS_PER_S, CameraId, NodeId
 from nodeagent.contract.ownership import LEASE_S, REPORT_S, SKEW_NS, AgentReport, Holding, Resources
+from nodeagent.contract.phases import step
 
 #: Silence of a life after which a later start on its host follows it, seconds: two reports are missing.
 RESTART_S = 2 * REPORT_S
@@ -74,22 +74,6 @@ NEXT: dict[NodePhase, dict[Event, NodePhase]] = {
 
 #: Phases of a node that reports.
 REPORTING = frozenset({NodePhase.JOINING, NodePhase.LIVE, NodePhase.DRAINING})
-
-
-class IllegalStep(AgentError):
-    """An event that the phase does not know; nothing was changed."""
-
-
-def step(phase: NodePhase, event: Event) -> NodePhase:
-    """The phase after an event.
-
-    Raises:
-        IllegalStep: the table has no such row.
-    """
-    try:
-        return NEXT[phase][event]
-    except KeyError:
-        raise IllegalStep(f"{event.value} while {phase.value}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +205,7 @@ class Member:
         Raises:
             IllegalStep: it cannot; nothing was changed.
         """
-        self.phase = step(self.phase, event)
+        self.phase = step(NEXT, self.phase, event)
 
     def settle(self, at_s: float) -> None:
         """Let an order, or the end of the quarantine, take effect; a silent node's when it reports again."""

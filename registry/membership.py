@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from nodeagent.contract.errors import AgentError
 from nodeagent.contract.ids import CameraId, NodeId
 from nodeagent.contract.ownership import AgentReport, Holding, Owner, Resources
+from nodeagent.contract.phases import IllegalStep
 from registry.brake import USUAL, AwakeClock, Brake, Frozen, Limits, Sight, Thawed
-from registry.member import REPORTING, Accepted, Conflict, Event, IllegalStep, Life, Member, NodePhase
+from registry.member import REPORTING, Accepted, Conflict, Event, Life, Member, NodePhase
 from registry.tasks import Orphan, StopTask, Tasks
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import StrEnum
 
-from nodeagent.contract.errors import AgentError
+from nodeagent.contract.phases import step
 from nodeagent.contract.states import State
 
 #: A stream that ran this long was good: the next failure starts at the shortest delay again, seconds.
@@ -41,22 +41,6 @@ NEXT: dict[Phase, dict[Event, Phase]] = {
 }
 
 
-class IllegalStep(AgentError):
-    """An event that the phase does not know; nothing was changed."""
-
-
-def step(phase: Phase, event: Event) -> Phase:
-    """The phase after an event.
-
-    Raises:
-        IllegalStep: the table has no such row.
-    """
-    try:
-        return NEXT[phase][event]
-    except KeyError:
-        raise IllegalStep(f"{event.value} while {phase.value}") from None
-
-
 class Link:
     """One camera's connection; `chance` returns a number in [0, 1)."""
 
@@ -77,17 +61,17 @@ class Link:
 
     def open(self) -> None:
         """The source is being opened.  The state stays: it tells why the attempt before failed."""
-        self.phase = step(self.phase, Event.OPEN)
+        self.phase = step(NEXT, self.phase, Event.OPEN)
 
     def opened(self, now_s: float) -> None:
         """The source delivers."""
-        self.phase = step(self.phase, Event.OPENED)
+        self.phase = step(NEXT, self.phase, Event.OPENED)
         self._streaming_since_s = now_s
         self.state, self.detail = State.CAPTURING, ""
 
     def failed(self, state: State, detail: str, now_s: float) -> None:
         """The source failed; the next attempt comes after a delay that doubles, with jitter against herds."""
-        self.phase = step(self.phase, Event.FAILED)
+        self.phase = step(NEXT, self.phase, Event.FAILED)
         since_s, self._streaming_since_s = self._streaming_since_s, None
         if since_s is not None and now_s - since_s >= GOOD_AFTER_S:
             self._delay_s = self._first_s
@@ -97,5 +81,5 @@ class Link:
 
     def finished(self) -> None:
         """A file is at its end."""
-        self.phase = step(self.phase, Event.FINISHED)
+        self.phase = step(NEXT, self.phase, Event.FINISHED)
         self.state, self.detail = State.SOURCE_ENDED, "the file is at its end"

@@ -14,6 +14,7 @@ from multiprocessing.connection import wait
 from typing import assert_never
 
 from nodeagent.contract.errors import AgentError, Unavailable
+from nodeagent.contract.phases import step
 from nodeagent.contract.report import Kind, Phase
 from nodeagent.contract.states import MEANING, State
 from nodeagent.infra.board import Board, BoardCell
@@ -23,7 +24,7 @@ from nodeagent.supervisor.backoff import RESTART_MAX_S, failures_after, restart_
 from nodeagent.supervisor.decide import Abort, Action, ChildView, Forget, Kill, MarkReady, Pressure, Spawn, Stop
 from nodeagent.supervisor.forkserver import Running, Starter
 from nodeagent.supervisor.kinds import KindRow
-from nodeagent.supervisor.lifecycle import Event, step
+from nodeagent.supervisor.lifecycle import NEXT, Event
 from nodeagent.supervisor.orders import OrderMaker
 from nodeagent.supervisor.roster import Want
 
@@ -213,7 +214,7 @@ class Children:
         self._step(child, event, again)
 
     def _step(self, child: Child, event: Event, why: str) -> None:
-        old, child.phase = child.phase, step(child.phase, event)
+        old, child.phase = child.phase, step(NEXT, child.phase, event)
         pid = child.running.pid if child.running else 0
         child.cell.phase(child.phase, pid, max(child.restarts, 0))
         if child.phase is old:

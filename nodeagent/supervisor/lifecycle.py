@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from nodeagent.contract.errors import AgentError
 from nodeagent.contract.report import Phase
 
 
@@ -27,10 +26,6 @@ class Event(StrEnum):
     GAVE_UP = "gave_up"
 
 
-class IllegalTransition(AgentError):
-    """An event that the child's phase has no row for; nothing was changed."""
-
-
 NEXT: dict[Phase, dict[Event, Phase]] = {
     Phase.EXITED: {Event.SPAWN: Phase.STARTING, Event.STOP: Phase.EXITED},
     Phase.STARTING: {
@@ -47,15 +42,3 @@ NEXT: dict[Phase, dict[Event, Phase]] = {
 
 #: Phases in which there is a process.
 ALIVE = frozenset({Phase.STARTING, Phase.RUNNING, Phase.STOPPING})
-
-
-def step(phase: Phase, event: Event) -> Phase:
-    """The phase after `event`.
-
-    Raises:
-        IllegalTransition: NEXT has no such row.
-    """
-    try:
-        return NEXT[phase][event]
-    except KeyError:
-        raise IllegalTransition(f"{event.value} while {phase.value}") from None

@@ -15,6 +15,7 @@ from nodeagent.contract.clip import StreamName
 from nodeagent.contract.errors import Unavailable
 from nodeagent.contract.ids import CameraId, NodeId
 from nodeagent.contract.ownership import AgentReport, Owner, ReportAnswer, TaskPhase, TaskStatus
+from nodeagent.contract.phases import IllegalStep
 from nodeagent.contract.probe import ProbeResult
 from nodeagent.infra.clock import Clock
 from registry.core.asked import Asked
@@ -25,7 +26,7 @@ from registry.core.probing import Life, Probes
 from registry.draining import state_of
 from registry.explain import Explanation
 from registry.http.ports import Cluster, Contradicted, Draining, Freeze, NodeStanding, NotLeader, Placed, Readiness
-from registry.member import REPORTING, Conflict, IllegalStep, NodePhase
+from registry.member import REPORTING, Conflict, NodePhase
 from registry.membership import NodeView
 from registry.store.camera_record import CameraRow
 from registry.store.errors import Stale, Unknown

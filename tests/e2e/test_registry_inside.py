@@ -16,29 +16,13 @@ import pytest
 from nodeagent.contract.report import Phase
 from nodeagent.contract.states import State
 from nodeagent.infra.storage import Storage, init_pool
-from tests.support.agent import Agent
+from tests.support.agent import Agent, whole_node
 from tests.support.eventually import eventually
 from tests.support.media import make_video
 from tests.support.services import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
-MODEL = Path(__file__).parent.parent.parent / "nodeagent" / "demo" / "person_demo.toml"
-CONFIG = """[node]
-node_id = "n1"
-state_dir = "state"
-[capture]
-clip_s = 2
-[[pool]]
-path = "pool"
-reserve_gb = 0
-[[models]]
-name = "person"
-file = "{model}"
-[registry]
-inside = true
-listen = "127.0.0.1:{port}"
-"""
 CAMERA = '[[cameras]]\ncamera_id = "{name}"\nrecord = {{ url = "{video}", loop = true }}\n'
 
 
@@ -54,8 +38,8 @@ class Server:
         self.said: list[str] = []
 
     def config(self, *cameras: str) -> str:
-        text = CONFIG.format(model=MODEL, port=self.port)
-        return text + "".join(CAMERA.format(name=name, video=self.video) for name in cameras)
+        listed = [CAMERA.format(name=name, video=self.video) for name in cameras]
+        return whole_node("n1", f'[registry]\ninside = true\nlisten = "127.0.0.1:{self.port}"', *listed)
 
     @property
     def admin(self) -> str:

@@ -18,32 +18,14 @@ from nodeagent.contract.ownership import LEASE_S
 from nodeagent.contract.states import State
 from nodeagent.infra.storage import Storage, init_pool
 from tests.e2e.test_registry_serve import client, config, is_ready, serving, token
-from tests.support.agent import Agent
+from tests.support.agent import Agent, of_registries, whole_node
 from tests.support.eventually import eventually
 from tests.support.media import make_video
 from tests.support.services import RedisServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.services, pytest.mark.timeout(300)]
 
-MODEL = Path(__file__).parent.parent.parent / "nodeagent" / "demo" / "person_demo.toml"
 CAMERAS = ("cam-1", "cam-2", "cam-3", "cam-4")
-AGENT = """[node]
-node_id = "{node}"
-state_dir = "state"
-[redis]
-url = "{redis}"
-[capture]
-clip_s = 2
-[[pool]]
-path = "pool"
-reserve_gb = 0
-[[models]]
-name = "person"
-file = "{model}"
-[registry]
-urls = {urls}
-token = "{token}"
-"""
 
 
 @dataclass
@@ -68,7 +50,7 @@ class Cluster:
             self.registries.append(self.stack.enter_context(serving(path)))
         for name, secret in tokens.items():
             init_pool(self.folder / name / "pool")
-            text = AGENT.format(node=name, redis=self.redis_url, model=MODEL, urls=self.urls, token=secret)
+            text = whole_node(name, of_registries(self.redis_url, self.urls, secret))
             self.agents[name] = self.stack.enter_context(Agent(self.folder / name, text))
         self.stack.callback(self.end)
         eventually(lambda: all(map(is_ready, self.urls)), within_s=60)

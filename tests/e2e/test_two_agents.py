@@ -11,31 +11,12 @@ import pytest
 
 from nodeagent.contract.states import State
 from nodeagent.infra.storage import Storage, StoredClip, init_pool
-from tests.support.agent import Agent
+from tests.support.agent import Agent, of_registries, whole_node
 from tests.support.eventually import eventually
 from tests.support.media import make_video
 from tests.support.registries import TOKEN, Registry, camera
 
 pytestmark = [pytest.mark.e2e, pytest.mark.services, pytest.mark.timeout(240)]
-
-MODEL = Path(__file__).parent.parent.parent / "nodeagent" / "demo" / "person_demo.toml"
-CONFIG = """[node]
-node_id = "{node}"
-state_dir = "state"
-[redis]
-url = "{redis}"
-[capture]
-clip_s = 2
-[[pool]]
-path = "pool"
-reserve_gb = 0
-[[models]]
-name = "person"
-file = "{model}"
-[registry]
-urls = ["{registry}"]
-token = "{token}"
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -56,8 +37,7 @@ def registry(tmp_path: Path, redis_url: str) -> Iterator[Registry]:
 
 def agent(folder: Path, node: str, registry: Registry, redis_url: str) -> Agent:
     init_pool(folder / "pool")
-    text = CONFIG.format(node=node, redis=redis_url, model=MODEL, registry=registry.url, token=TOKEN)
-    return Agent(folder, text)
+    return Agent(folder, whole_node(node, of_registries(redis_url, [registry.url], TOKEN)))
 
 
 def clips(of: Agent) -> list[StoredClip]:

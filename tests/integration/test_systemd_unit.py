@@ -1,9 +1,6 @@
 """The unit file, as systemd itself reads it, and the configuration for hosts without systemd."""
 
 import configparser
-import json
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,47 +9,28 @@ from nodeagent.infra.sd_notify import WATCHDOG_SHARE
 from nodeagent.infra.settings.sections import NodeSettings
 from nodeagent.supervisor.daemon import EXIT_ALREADY_RUNNING
 from nodeagent.supervisor.loop import READY_PATIENCE_S, TURN_S
-from tests.support.missing import not_tested
+from tests.support.units import UnitFile, analyze, assert_little_exposed, assert_nothing_to_say
 
 ROOT = Path(__file__).parent.parent.parent
-UNIT = ROOT / "systemd" / "nodeagent.service"
+UNIT = UnitFile(ROOT / "systemd" / "nodeagent.service")
 #: Exposure that the unit must stay below, in tenths, as `systemd-analyze security` counts: 0 is none, 100 all.
 EXPOSURE_MAX = 25
 #: Calls that the supervisor makes and that no filter may take away.
 NEEDED_CALLS = {"pidfd_open", "pidfd_send_signal", "flock", "prctl", "setrlimit", "fallocate", "memfd_create"}
 
 
-def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
-    program = shutil.which("systemd-analyze")
-    if program is None:
-        not_tested("no systemd-analyze: apt-get install systemd")
-    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60, check=False)
-
-
-def option(name: str) -> str:
-    values = [line.partition("=")[2] for line in UNIT.read_text().splitlines() if line.startswith(f"{name}=")]
-    return values[-1]
-
-
 @pytest.fixture
 def installed(tmp_path: Path) -> str:
     """The unit with a program that exists on this machine."""
-    path = tmp_path / "nodeagent.service"
-    path.write_text(UNIT.read_text().replace("/opt/nodeagent/bin/nodeagent", "/bin/true"))
-    return str(path)
+    return UNIT.installed(tmp_path, "/opt/nodeagent/bin/nodeagent")
 
 
 def test_systemd_has_nothing_to_say_against_it(installed: str) -> None:
-    done = analyze("verify", installed)
-    # Unknown keys and bad values are warnings with exit code 0.
-    assert (done.returncode, done.stderr) == (0, "")
+    assert_nothing_to_say(installed)
 
 
 def test_it_may_do_little_more_than_it_needs(installed: str) -> None:
-    done = analyze("security", "--offline=true", f"--threshold={EXPOSURE_MAX}", "--json=short", installed)
-    assert done.returncode == 0, done.stdout
-    checks = {check["json_field"]: check["set"] for check in json.loads(done.stdout)}
-    assert checks["NoNewPrivileges"] is True
+    assert_little_exposed(installed, EXPOSURE_MAX)
 
 
 def test_the_calls_that_the_supervisor_makes_are_allowed() -> None:
@@ -72,16 +50,16 @@ def test_the_calls_that_the_supervisor_makes_are_allowed() -> None:
 
 
 def test_its_times_fit_those_of_the_agent() -> None:
-    assert float(option("TimeoutStartSec")) > READY_PATIENCE_S
-    assert float(option("TimeoutStopSec")) > NodeSettings().stop_timeout_s
-    assert float(option("WatchdogSec")) * WATCHDOG_SHARE > 10 * TURN_S
-    assert str(EXIT_ALREADY_RUNNING) in option("RestartPreventExitStatus").split()
+    assert float(UNIT.option("TimeoutStartSec")) > READY_PATIENCE_S
+    assert float(UNIT.option("TimeoutStopSec")) > NodeSettings().stop_timeout_s
+    assert float(UNIT.option("WatchdogSec")) * WATCHDOG_SHARE > 10 * TURN_S
+    assert str(EXIT_ALREADY_RUNNING) in UNIT.option("RestartPreventExitStatus").split()
 
 
 def test_both_give_it_as_many_open_files() -> None:
     conf = configparser.ConfigParser(interpolation=None)
     conf.read(ROOT / "etc" / "supervisord.conf")
-    assert conf["supervisord"]["minfds"] == option("LimitNOFILE")
+    assert conf["supervisord"]["minfds"] == UNIT.option("LimitNOFILE")
 
 
 def test_supervisord_stops_and_restarts_it_as_the_unit_does() -> None:

@@ -12,9 +12,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.ownership import LEASE_S, AgentReport
+from nodeagent.contract.phases import IllegalStep
 from nodeagent.contract.states import State
 from registry.brake import FREEZE_S, Frozen, Thawed
-from registry.member import NEXT, Accepted, Event, IllegalStep, Member, NodePhase
+from registry.member import NEXT, Accepted, Event, Member, NodePhase
 from registry.membership import Decision, Evict, Reborn, UnknownNode, Witness
 from registry.tasks import DOWN_S, Orphan, StopTask
 from tests.support.registry_nodes import TICK_S, WALL_NS, Agent, Site, row

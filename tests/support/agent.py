@@ -19,10 +19,25 @@ from nodeagent.infra.settings.loader import load_settings
 from nodeagent.infra.settings.sections import Settings
 from tests.support.eventually import eventually
 
+#: The demo's model.
+MODEL = Path(__file__).parent.parent.parent / "nodeagent" / "demo" / "person_demo.toml"
 #: Seconds within which an agent must be up on a busy machine.
 START_S = 60.0
 #: Seconds within which it must be gone after TERM.
 STOP_S = 40.0
+
+
+def whole_node(node_id: str, *sections: str) -> str:
+    """Configuration of an agent whose workers are all real, with clips of two seconds; further sections follow."""
+    text = f'[node]\nnode_id = "{node_id}"\nstate_dir = "state"\n[capture]\nclip_s = 2\n'
+    text += '[[pool]]\npath = "pool"\nreserve_gb = 0\n'
+    return "\n".join([text, f'[[models]]\nname = "person"\nfile = "{MODEL}"', *sections, ""])
+
+
+def of_registries(redis_url: str, urls: Sequence[str], token: str) -> str:
+    """The sections of an agent that these registries give cameras to."""
+    listed = ", ".join(f'"{url}"' for url in urls)
+    return f'[redis]\nurl = "{redis_url}"\n[registry]\nurls = [{listed}]\ntoken = "{token}"'
 
 
 class Agent:

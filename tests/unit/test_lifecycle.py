@@ -1,7 +1,8 @@
 import pytest
 
+from nodeagent.contract.phases import IllegalStep, step
 from nodeagent.contract.report import Phase
-from nodeagent.supervisor.lifecycle import ALIVE, NEXT, Event, IllegalTransition, step
+from nodeagent.supervisor.lifecycle import ALIVE, NEXT, Event
 
 
 def test_every_phase_has_a_row() -> None:
@@ -16,10 +17,10 @@ def test_every_phase_can_be_reached_and_left() -> None:
 
 def test_a_process_can_always_end_and_always_be_told_to_stop() -> None:
     for phase in Phase:
-        assert step(phase, Event.STOP) in {Phase.STOPPING, Phase.EXITED}
+        assert step(NEXT, phase, Event.STOP) in {Phase.STOPPING, Phase.EXITED}
     for phase in ALIVE:
-        assert step(phase, Event.ENDED) not in ALIVE
-        assert step(phase, Event.GAVE_UP) not in ALIVE
+        assert step(NEXT, phase, Event.ENDED) not in ALIVE
+        assert step(NEXT, phase, Event.GAVE_UP) not in ALIVE
 
 
 def test_only_a_phase_without_a_process_starts_one() -> None:
@@ -30,5 +31,5 @@ def test_only_a_phase_without_a_process_starts_one() -> None:
     ("phase", "event"), [(Phase.EXITED, Event.READY), (Phase.BACKOFF, Event.ENDED), (Phase.RUNNING, Event.SPAWN)]
 )
 def test_an_unknown_pair_is_refused(phase: Phase, event: Event) -> None:
-    with pytest.raises(IllegalTransition, match=f"{event.value} while {phase.value}"):
-        step(phase, event)
+    with pytest.raises(IllegalStep, match=f"{event.value} while {phase.value}"):
+        step(NEXT, phase, event)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from nodeagent.contract.ownership import LEASE_S, REPORT_S, Owner
+from nodeagent.contract.phases import IllegalStep, step
 from nodeagent.contract.report import Phase
 from nodeagent.contract.states import State
 from registry.brake import FREEZE_S, USUAL, WITNESS_S, Brake, Frozen, Sight, Thawed, fell_together
-from registry.member import NEXT, QUARANTINE_S, RESTART_S, Accepted, Conflict, Event, IllegalStep, NodePhase, step
+from registry.member import NEXT, QUARANTINE_S, RESTART_S, Accepted, Conflict, Event, NodePhase
 from registry.membership import Evict, PhaseChanged, Reborn, UnknownNode, Witness
 from registry.tasks import DOWN_S, GOOD_S, PATIENCE_MAX_S, SHOW_S, START_S, StopTask, Tasks, Why
 from tests.support.registry_nodes import TICK_S, Agent, Site, of_kind, row
@@ -34,10 +35,10 @@ def phase(site: Site, agent: Agent) -> NodePhase:
 @pytest.mark.parametrize("event", Event)
 def test_what_is_not_in_the_table_raises(before: NodePhase, event: Event) -> None:
     if event in NEXT[before]:
-        assert step(before, event) in NodePhase
+        assert step(NEXT, before, event) in NodePhase
     else:
         with pytest.raises(IllegalStep, match=f"{event.value} while {before.value}"):
-            step(before, event)
+            step(NEXT, before, event)
 
 
 def test_only_a_suspect_is_lost_and_every_phase_can_be_reached_and_left() -> None:
