@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from nodeagent.contract.ids import CameraId
 from nodeagent.contract.ownership import Owner, TaskPhase, TaskStatus
-from registry.core.memories import Memory, epoch_of, owned
+from registry.core.memories import Memory, owned
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +55,14 @@ class Judged:
 
 
 def judge(claims: Iterable[tuple[CameraId, Owner]], known: Known) -> Judged:
-    """Judge what nodes say that they serve."""
+    """Judge what nodes say that they serve, of which the live state does not know so late an epoch."""
     judged = Judged()
     for camera_id, claim in claims:
         status = known.live.get(camera_id)
-        if claim.epoch <= epoch_of(status):
-            continue
         owners = known.owners(camera_id)
-        if any(owner.node_id == claim.node_id for owner in owners) or (not owners and camera_id in known.lost):
+        # One that waits in the pool and never had an owner is not lost.
+        is_lost = status is None and not owners and camera_id in known.lost
+        if is_lost or any(owner.node_id == claim.node_id for owner in owners):
             judged.memories.append(owned(camera_id, claim))
         elif status is not None and status.phase is TaskPhase.OWNED:
             judged.doubted.append((camera_id, claim))

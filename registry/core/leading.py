@@ -179,6 +179,7 @@ class Leading:
                 for node_id in self._site.heard_within(self._site.limits.lease_s, now_s)
                 for shown in (self._site.shown[node_id],)
                 for hold in shown.holds.values()
+                if hold.epoch > epoch_of(statuses.get(hold.camera_id))
             ]
             if not self._office.places:
                 # Nodes take cameras by themselves, and are told all credentials.
