@@ -55,7 +55,11 @@ class Reports:
             seq=seq,
             sent_ns=self._clock.wall_ns(),
             labels=self._registry.labels,
-            capacity=machine.capacity(
+            # The only node there is takes every camera, as it does without a registry: too many are recorded late, one
+            # that fits nowhere would be recorded by nobody.
+            capacity=None
+            if self._registry.inside
+            else machine.capacity(
                 self._registry.capacity,
                 self._memory_dir,
                 len(self._settings.pools),
