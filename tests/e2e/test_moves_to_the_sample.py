@@ -142,8 +142,8 @@ class Site:
 
         def settled() -> Ledger | None:
             found = self.books()
-            tasks = list(self.tap.tasks.values())
-            return found if any(found.last_sample_ns in task.sample_ns for task in tasks) else None
+            # Past what two owners both captured: of that the last one's samples may all be behind the watermark.
+            return found if any(found.last_sample_ns in task.sample_ns for task in self.tap.of(found.epoch)) else None
 
         books = eventually(settled, SOON_S)
         assert books is not None
