@@ -214,6 +214,8 @@ class ReportAnswer(Frozen):
         cameras_version: another one after a change of a camera that the node serves, owns or may claim; an agent that
             has another one asks for its list.
         warnings: sentences for a person, such as a clock that is off.
+        captured: of the cameras that the node serves, those that another one owns and captures by now, and who: they
+            may be let go.  Left out by older registries, which nobody may take for a word that somebody captures.
         probes: orders for this node (`contract.probe.ProbeOrder`), each until its result came.  Not read with the rest,
             so that one of a newer registry spoils no answer.
     """
@@ -223,6 +225,7 @@ class ReportAnswer(Frozen):
     now_ns: UtcNs
     cameras_version: Annotated[int, Field(ge=0)]
     warnings: tuple[str, ...] = ()
+    captured: dict[CameraId, Owner] = Field(default_factory=dict)
     probes: tuple[dict[str, Any], ...] = Field(default=(), repr=False)
 
 

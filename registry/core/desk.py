@@ -68,6 +68,7 @@ class Desk:
             now_ns=wall_ns,
             cameras_version=self._version_for(report),
             warnings=verdict.warnings if verdict is not None else (),
+            captured=self.office.site.captured(report),
             probes=self.probes.swap(report, now_s),
         )
 
@@ -76,15 +77,13 @@ class Desk:
         self.office.clerk.poke()
 
     def owned(self, node_id: NodeId, incarnation: str) -> Mapping[CameraId, Owner]:
-        """The cameras that this life of a node owns, and those that it hands over and nobody captures yet."""
-        site = self.office.site
+        """The cameras that this life of a node owns: who is told of a camera is told its credentials, too."""
         try:
-            mine = dict(self.office.state.owned_by(node_id, incarnation))
+            return self.office.state.owned_by(node_id, incarnation)
         except Unavailable:
             # Nobody can be given anything meanwhile: what was true is true.
-            owners = site.owners().items()
-            mine = {c: owner for c, owner in owners if (owner.node_id, owner.incarnation) == (node_id, incarnation)}
-        return site.handed_over(node_id, incarnation) | mine
+            owners = self.office.site.owners().items()
+            return {c: owner for c, owner in owners if (owner.node_id, owner.incarnation) == (node_id, incarnation)}
 
     def owner(self, camera_id: CameraId) -> Owner | None:
         """Who owns a camera."""

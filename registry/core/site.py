@@ -101,8 +101,6 @@ class Site:
         self.causes: dict[CameraId, str] = {}
         #: Cameras that others took from nodes that drain, since they began, and when: monotonic seconds.
         self.moved: dict[NodeId, dict[CameraId, float]] = {}
-        #: Who had each camera before its owner, as far as this registry saw.
-        self.before: dict[CameraId, Owner] = {}
         #: Why a drain does not go on.
         self.trouble: dict[NodeId, str] = {}
         self.herald: Herald | None = None
@@ -139,7 +137,6 @@ class Site:
             for camera_id, status in statuses.items():
                 if status.owner is None:
                     continue
-                self._succeeds(before.get(camera_id), camera_id, status.owner)
                 if status.phase is TaskPhase.OWNED:
                     self._owned(camera_id, status.owner, now_s)
                 elif self.members.tasks.owner(camera_id) == status.owner:
@@ -149,7 +146,6 @@ class Site:
         """Take in that this registry gave a camera to a node."""
         with self.lock:
             self.epochs.learn({camera_id: owner.epoch})
-            self._succeeds(self.statuses.get(camera_id), camera_id, owner)
             self.statuses[camera_id] = TaskStatus(phase=TaskPhase.OWNED, owner=owner, since_ms=wall_ms)
             self.reasons[camera_id] = reason
             self.causes.pop(camera_id, None)
@@ -171,7 +167,6 @@ class Site:
             self.reasons.pop(camera_id, None)
             self.causes.pop(camera_id, None)
             self.costs.pop(camera_id, None)
-            self.before.pop(camera_id, None)
             self.members.removed(camera_id)
 
     def begin_term(self, drains: Collection[NodeId], now_s: float) -> None:
@@ -237,11 +232,6 @@ class Site:
                 own[camera_id] = hold
         return own
 
-    def _succeeds(self, before: TaskStatus | None, camera_id: CameraId, owner: Owner) -> None:
-        last = before.owner if before is not None else None
-        if last is not None and last.node_id != owner.node_id:
-            self.before[camera_id] = last
-
     def _owned(self, camera_id: CameraId, owner: Owner, now_s: float) -> None:
         before = self.members.tasks.owner(camera_id)
         if before is not None and owner.epoch <= before.epoch:
@@ -292,23 +282,20 @@ class Site:
         hold = shown.holds.get(camera_id)
         return hold is not None and hold.epoch >= owner.epoch and camera_id in shown.captures
 
-    def handed_over(self, node_id: NodeId, incarnation: str) -> dict[CameraId, Owner]:
-        """Cameras that this life of a node serves still and another one owns that does not capture them yet.
+    def captured(self, report: AgentReport) -> dict[CameraId, Owner]:
+        """Of the cameras that a node serves still, those that another one owns and captures by now, and who.
 
-        Of those that were last this node's: who is told of a camera is told its credentials, too.
+        Without the lock, which the loop may hold for longer than a report is to wait: one camera is read in one step.
         """
-        with self.lock:
-            shown = self.shown.get(node_id)
-            if shown is None or shown.report.incarnation != incarnation:
-                return {}
-            found = {}
-            for camera_id, hold in shown.holds.items():
-                owner, last = self.owner(camera_id), self.before.get(camera_id)
-                if owner is None or owner.node_id == node_id or last is None or last.node_id != node_id:
-                    continue
-                if not self.is_captured(camera_id, owner):
-                    found[camera_id] = shown.owner(hold)
-            return found
+        life, found = (report.report.node_id, report.incarnation), {}
+        for hold in report.holds:
+            status = self.statuses.get(hold.camera_id)
+            owner = status.owner if status is not None and status.phase is TaskPhase.OWNED else None
+            if owner is None or (owner.node_id, owner.incarnation) == life:
+                continue
+            if self.is_captured(hold.camera_id, owner):
+                found[hold.camera_id] = owner
+        return found
 
     def views(self, now_s: float) -> list[NodeView]:
         """All nodes by id, with the phase that the leader gives them."""

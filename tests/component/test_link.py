@@ -399,12 +399,12 @@ def test_another_agent_with_our_name_takes_what_it_is_granted(node: Node, regist
 def test_a_camera_that_moves_is_let_go_once_it_is_captured_there(node: Node, registry: Registry) -> None:
     granted = registry.grant("gate")
     eventually(lambda: "gate" in node.served(), within_s=8)
-    registry.keeps["n1"] = {"gate": granted.epoch}
+    registry.unseen = frozenset({"gate"})
     registry.state.grant(registry.term, "gate", "n2", OTHER_LIFE)
-    asked = registry.asked.count("/api/v1/nodes/n1/cameras")
-    eventually(lambda: registry.asked.count("/api/v1/nodes/n1/cameras") >= asked + 3, within_s=10)
+    said = len(registry.reports)
+    eventually(lambda: len(registry.reports) >= said + 4, within_s=10)
     assert node.served() == {"gate": Grant(granted.epoch, 1)}
-    registry.keeps.clear()
+    registry.unseen = frozenset()
     eventually(lambda: node.served() == {}, within_s=4)
 
 
@@ -423,17 +423,18 @@ def test_a_registry_that_keeps_owners_to_itself_is_believed(node: Node, registry
 
 
 def test_a_node_that_leaves_hands_over_camera_by_camera(node: Node, registry: Registry) -> None:
-    epochs = {name: registry.grant(name).epoch for name in ("gate", "yard")}
+    for name in ("gate", "yard"):
+        registry.grant(name)
     eventually(lambda: sorted(node.served()) == ["gate", "yard"], within_s=8)
     assert node.source.leave()
     eventually(lambda: registry.last.draining, within_s=8)
-    registry.keeps["n1"] = epochs
-    for name in epochs:
+    registry.unseen = frozenset({"gate", "yard"})
+    for name in ("gate", "yard"):
         registry.state.grant(registry.term, name, "n2", OTHER_LIFE)
-    asked = registry.asked.count("/api/v1/nodes/n1/cameras")
-    eventually(lambda: registry.asked.count("/api/v1/nodes/n1/cameras") >= asked + 3, within_s=10)
+    said = len(registry.reports)
+    eventually(lambda: len(registry.reports) >= said + 3, within_s=10)
     assert sorted(node.served()) == ["gate", "yard"], "nobody captures them yet"
-    registry.keeps["n1"] = {"yard": epochs["yard"]}
+    registry.unseen = frozenset({"yard"})
     eventually(lambda: sorted(node.served()) == ["yard"], within_s=8)
     # A registry that says nothing more cannot hold it up for ever.
     registry.refusal = (503, b"")

@@ -66,12 +66,12 @@ def test_a_camera_is_recorded_without_a_gap_while_its_node_hands_it_over(
         assert cost.infer_per_s == pytest.approx(5.0, rel=0.5)
         assert cost.decode_cores > 0 and cost.write_bytes_s > 0 and cost.ring_bytes > 0
         # It is told to stop: its camera goes to the other node, and it ends when that one captures.
-        registry.keeps["n1"] = {"gate": one.epoch}
+        registry.unseen = frozenset({"gate"})
         os.kill(first.pid, signal.SIGTERM)
         eventually(lambda: any(r.draining for r in registry.reports[-4:]), within_s=5)
         two = registry.grant("gate", "n2")
         eventually(lambda: captures(second), within_s=20)
-        registry.keeps.clear()
+        registry.unseen = frozenset()
         assert first.process is not None
         assert first.process.wait(30) == 0
         assert "draining; 0 cameras not handed over" in first.log_tail()

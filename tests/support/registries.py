@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from nodeagent.contract.camera import REVEAL, CameraSpec
+from nodeagent.contract.errors import Unavailable
 from nodeagent.contract.ownership import AgentReport, Owner, ReportAnswer
 from nodeagent.infra.clock import SystemClock
 from nodeagent.infra.ownership.grants import RedisState
@@ -31,7 +32,7 @@ class Registry:
         reports: all that it was told, oldest first.
         asked: paths that it was asked for, oldest first.
         cameras: configurations, and their versions.
-        keeps: cameras that it lists for whoever owned them before, by node: the new owner does not capture them yet.
+        unseen: cameras that whoever owns them does not capture yet.
         in_memory: owners that it knows itself, when it keeps nothing in Redis.
         refusal: status and body that it answers with instead; none: it answers.
         clock_off_ns: how far its clock is ahead.
@@ -45,7 +46,7 @@ class Registry:
         self.reports: list[AgentReport] = []
         self.asked: list[str] = []
         self.cameras: dict[str, tuple[CameraSpec, int]] = {}
-        self.keeps: dict[str, dict[str, int]] = {}
+        self.unseen: frozenset[str] = frozenset()
         self.in_memory: dict[str, Owner] | None = None
         self.refusal: tuple[int, bytes] | None = None
         self.clock_off_ns = 0
@@ -120,22 +121,37 @@ class Registry:
                 assert report.report.node_id == node_id
                 self.reports.append(report)
                 now_ns = SystemClock().wall_ns() + self.clock_off_ns
-                answer = ReportAnswer(registry_id="r1", now_ns=now_ns, cameras_version=self._version)
+                answer = ReportAnswer(
+                    registry_id="r1", now_ns=now_ns, cameras_version=self._version, captured=self._captured(report)
+                )
                 return answer.model_dump(mode="json")
             case "GET", ["nodes", node_id, "cameras"]:
                 life = query["incarnation"][0]
                 known = (self.in_memory or {}).items()
                 owned = {c: o for c, o in known if (o.node_id, o.incarnation) == (node_id, life)}
                 owned |= self.state.owned_by(node_id, life)
-                epochs = {**self.keeps.get(node_id, {}), **{name: owner.epoch for name, owner in owned.items()}}
+                epochs = {name: owner.epoch for name, owner in owned.items()}
                 if query["strategy"] == ["claim"]:
                     epochs = dict.fromkeys(self.cameras, 0) | epochs
                 return [self._row(name, epoch) for name, epoch in epochs.items() if name in self.cameras]
             case "GET", ["cameras", camera_id, "owner"]:
-                status = self.state.statuses().get(camera_id)
-                owner = status.owner if status and status.phase == "owned" else (self.in_memory or {}).get(camera_id)
+                owner = self._owners().get(camera_id)
                 return {"known": camera_id in self.cameras, "owner": owner and owner.model_dump(mode="json")}
         return None
+
+    def _owners(self) -> dict[str, Owner]:
+        statuses = self.state.statuses().items()
+        live = {name: status.owner for name, status in statuses if status.owner and status.phase == "owned"}
+        return {**(self.in_memory or {}), **live}
+
+    def _captured(self, report: AgentReport) -> dict[str, Owner]:
+        try:
+            owners, life = self._owners(), (report.report.node_id, report.incarnation)
+        except Unavailable:
+            return {}
+        held = (hold.camera_id for hold in report.holds)
+        others = {c: owners[c] for c in held if c in owners and (owners[c].node_id, owners[c].incarnation) != life}
+        return {c: owner for c, owner in others.items() if c not in self.unseen}
 
     def _row(self, camera_id: str, epoch: int) -> dict[str, Any]:
         spec, version = self.cameras[camera_id]

@@ -74,6 +74,8 @@ class Host:
     sees: bool = True
     seq: int = 0
     told: list[str] = field(default_factory=list)
+    #: Who captures by now what it serves still, by the last answer to a report.
+    captured: Mapping[CameraId, Owner] = field(default_factory=dict)
     #: Cameras that it ever had to let go of, and began to serve.
     lost: list[CameraId] = field(default_factory=list)
     began: list[CameraId] = field(default_factory=list)
@@ -107,13 +109,13 @@ class Host:
             mine = {c: owner.epoch for c, owner in desk.owned(self.node_id, self.incarnation).items()}
             for camera_id in [c for c in self.holds if c not in mine]:
                 owner = desk.owner(camera_id)
-                if owner is not None and owner.epoch > self.holds[camera_id]:
+                if owner is not None and owner.epoch > self.holds[camera_id] and self.captured.get(camera_id) == owner:
                     self.let_go(camera_id)
         else:
             mine = {c: owner.epoch for c, owner in self.state.owned_by(self.node_id, self.incarnation).items()}
             for camera_id, renewal in self.state.renew(self.owners()).items():
-                # Who leaves keeps a camera until the registry lists it no more: until somebody captures it.
-                kept = self.leaving and camera_id in desk.owned(self.node_id, self.incarnation)
+                # Who leaves keeps a camera until the registry says that its owner captures it.
+                kept = self.leaving and self.captured.get(camera_id) != renewal.owner
                 if renewal.standing is Standing.TAKEN and camera_id not in mine and not kept:
                     self.let_go(camera_id)
         if not self.leaving:
@@ -238,7 +240,7 @@ class Place:
         for host in self.hosts:
             if host.alive and self.living():
                 try:
-                    self._of(host).desk.report(host.report())
+                    host.captured = self._of(host).desk.report(host.report()).captured
                 except Contradicted as exc:
                     host.told.append(exc.detail)
 

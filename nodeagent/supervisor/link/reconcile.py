@@ -74,6 +74,7 @@ class Facts:
         named: whom the registry names as owner of held cameras that its list lacks; None for those that it does not
             know any more.
         moved_s: since when another owner is read for a camera that is held still.
+        captured: by whom cameras that are held are captured elsewhere, as the registry said last.
         unfit: cameras whose configuration cannot run here; they are not among the offers.
         leaving: this node is about to stop.
     """
@@ -87,6 +88,7 @@ class Facts:
     is_stale: bool = False
     named: Mapping[CameraId, Owner | None] = field(default_factory=lambda: MappingProxyType({}))
     moved_s: Mapping[CameraId, float] = field(default_factory=lambda: MappingProxyType({}))
+    captured: Mapping[CameraId, Owner] = field(default_factory=lambda: MappingProxyType({}))
     unfit: frozenset[CameraId] = frozenset()
     leaving: bool = False
 
@@ -167,7 +169,10 @@ def _held(facts: Facts, camera_id: CameraId, grant: Grant, now_s: float) -> Acti
     successor = _successor(facts, camera_id, grant)
     if successor is not None:
         # Recorded twice for a moment rather than not at all: judges take one of the two.
-        if not _is_captured_there(facts, camera_id, now_s):
+        # Only a word that this very owner captures it ends that sooner: a registry that was started a moment ago, or an
+        # owner after the one that was heard of, has said nothing yet.
+        waited_s = now_s - facts.moved_s.get(camera_id, now_s)
+        if facts.captured.get(camera_id) != successor and waited_s < HAND_OVER_S:
             return None
         return LetGo(camera_id, f"{successor.node_id} owns it, epoch {successor.epoch}")
     offer = facts.offers.get(camera_id)
@@ -219,15 +224,6 @@ def _successor(facts: Facts, camera_id: CameraId, grant: Grant) -> Owner | None:
     return owner if later else None
 
 
-def _is_captured_there(facts: Facts, camera_id: CameraId, now_s: float) -> bool:
-    """Whether the new owner captures the camera: the registry lists it for us until then."""
-    moved_s = facts.moved_s.get(camera_id, now_s)
-    if now_s - moved_s >= HAND_OVER_S:
-        return True
-    offer = facts.offers.get(camera_id)
-    return facts.asked_s is not None and facts.asked_s > moved_s and (offer is None or not offer.epoch)
-
-
 def _question(facts: Facts, now_s: float) -> str:
     """Why the registry is to be asked for its list; empty when it need not be."""
     if facts.asked_s is None:
@@ -238,8 +234,9 @@ def _question(facts: Facts, now_s: float) -> str:
     missing = sorted(owned.keys() - facts.held.keys() - facts.offers.keys() - facts.unfit)
     if missing:
         return f"{missing[0]} is granted, its configuration is not known"
-    if moved_away(facts):
-        return "cameras are handed over"
+    if any(offer.epoch for camera_id in moved_away(facts) if (offer := facts.offers.get(camera_id))):
+        # Once let go, it would be taken again out of a list that still has it, should Redis go away.
+        return "cameras were moved that the list has still"
     every_s = RECONCILE_S if facts.word is not None else AWAY_S
     if now_s - facts.asked_s < every_s:
         return ""

@@ -73,6 +73,7 @@ class Heard:
         asked_s: monotonic time before that was asked for; None before there was one.
         is_stale: a configuration changed since.
         named: of held cameras that the list lacked: their owners; None: the registry knows no such camera.
+        captured: who else captures cameras that we held, by its last answer to a report.
         trouble: why it does not hear us, if so.
         warnings: sentences for a person.
     """
@@ -81,6 +82,7 @@ class Heard:
     asked_s: float | None = None
     is_stale: bool = False
     named: Mapping[CameraId, Owner | None] = field(default_factory=lambda: MappingProxyType({}))
+    captured: Mapping[CameraId, Owner] = field(default_factory=lambda: MappingProxyType({}))
     trouble: Trouble | None = None
     warnings: tuple[str, ...] = ()
 
@@ -149,7 +151,7 @@ class Talk:
 
     @property
     def is_news(self) -> bool:
-        """Whether a list came since the last call of `heard`."""
+        """Whether something was heard since the last call of `heard` that is to be acted on at once."""
         return self._is_news
 
     def _run(self, due_in_s: Callable[[float], float], turn: Callable[[float], None]) -> None:
@@ -215,8 +217,10 @@ class Talk:
                 log.info("the registry answers again", extra={"event": "registry_up"})
             for sentence in set(warnings) - set(self._heard.warnings):
                 log.warning("registry: %s", sentence, extra={"event": "registry_warning"})
-            self._is_news |= stale and not self._heard.is_stale
-            self._heard = replace(self._heard, trouble=None, warnings=warnings, is_stale=stale)
+            self._is_news |= (stale and not self._heard.is_stale) or answer.captured != self._heard.captured
+            self._heard = replace(
+                self._heard, trouble=None, warnings=warnings, is_stale=stale, captured=answer.captured
+            )
 
     def _list(self) -> None:
         # Before the question: a change that comes while it is answered is seen in the next report.

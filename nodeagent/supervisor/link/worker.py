@@ -189,6 +189,7 @@ class Link:
             is_stale=heard.is_stale,
             named=heard.named,
             moved_s=self._moved_s,
+            captured=heard.captured,
             unfit=frozenset(self._unfit),
             leaving=self._leaving,
         )
