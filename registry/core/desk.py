@@ -23,6 +23,7 @@ from registry.core.inbox import Arrived
 from registry.core.leading import Leading, Office
 from registry.core.loop import Loop
 from registry.core.probing import Life, Probes
+from registry.core.wishes import needs_of
 from registry.draining import state_of
 from registry.explain import Explanation
 from registry.http.ports import Cluster, Contradicted, Draining, Freeze, NodeStanding, NotLeader, Placed, Readiness
@@ -301,13 +302,19 @@ class Desk:
         )
 
     def _prober(self, camera_id: CameraId, labels: Mapping[str, str]) -> Life:
-        """Who looks at a camera: its owner, which reaches it, or else the node with its labels that has the fewest."""
+        """Who looks at a camera: its owner, which reaches it, or while it has none the node with the fewest cameras."""
         owner = self.office.site.owner(camera_id)
         views = [view for view in self._views() if view.life is not None and view.phase in REPORTING]
-        fit = [view for view in views if owner is not None and view.node_id == owner.node_id]
-        fit = fit or [view for view in views if labels.items() <= view.labels.items()]
-        if not fit:
-            raise Contradicted("no live node has the camera's labels, so none can look at it")
+        if owner is not None:
+            # Nobody else instead of it: the camera's password is for its owner.
+            fit = [view for view in views if view.node_id == owner.node_id]
+            if not fit:
+                raise Unavailable(f"node {owner.node_id} owns the camera and does not report: nobody else looks at it")
+        else:
+            needs = needs_of(labels)
+            fit = [view for view in views if needs.items() <= view.labels.items()]
+            if not fit:
+                raise Contradicted("no live node has what the camera's labels ask for, so none can look at it")
         lives = [
             (view.node_id, view.life.incarnation)
             for view in sorted(fit, key=lambda view: (len(view.cameras), view.node_id))

@@ -58,6 +58,11 @@ class Costs:
         return self.measured.get(camera_id, self.typical)
 
 
+def needs_of(labels: Mapping[str, str]) -> dict[str, str]:
+    """What a camera with these labels asks of its node's."""
+    return {name: labels[name] for name in NEEDED if name in labels}
+
+
 def wish(row: CameraRow, cost: Resources, avoid: Collection[NodeId] = ()) -> Camera:
     """A camera as placement sees it."""
     labels = row.labels
@@ -66,7 +71,7 @@ def wish(row: CameraRow, cost: Resources, avoid: Collection[NodeId] = ()) -> Cam
     return Camera(
         camera_id=row.camera_id,
         cost=cost,
-        needs={name: labels[name] for name in NEEDED if name in labels},
+        needs=needs_of(labels),
         model=row.spec.model or "",
         spread=spread,
         avoid=frozenset(avoid),

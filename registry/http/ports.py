@@ -249,14 +249,16 @@ class Core(Protocol):
     def probe(
         self, camera_id: CameraId, streams: Mapping[StreamName, StreamSpec], labels: Mapping[str, str]
     ) -> tuple[NodeId, ProbeResult]:
-        """Have the owner of a camera, else a live node with these labels, look at streams; returns who did, and what.
+        """Have a camera's owner, or while it has none a live node that may have it, look at streams.
+
+        `labels` are the camera's.  Returns who looked, and what it saw.
 
         Waits for it, half a minute at most.
 
         Raises:
             Unanswered: the node does not say in time.
             Contradicted: there is no such node.
-            Unavailable: the node reports to another registry, which is to be asked.
+            Unavailable: the owner does not report, or the node does to another registry, which is to be asked.
         """
         ...
 

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from nodeagent.contract.camera import REVEAL
+from nodeagent.contract.ownership import LEASE_S
 from nodeagent.contract.probe import ProbeOrder, ProbeResult, StreamAnswer
 from nodeagent.contract.states import State
 from registry.core.inbox import Arrived
@@ -41,11 +42,11 @@ class Asking:
 
         return self._pool.submit(post)
 
-    def order(self, node_id: str) -> ProbeOrder:
-        """The order that the node finds in the answer to its report."""
+    def order(self, node_id: str, **values: Any) -> ProbeOrder:
+        """The order that the node finds in the answer to its report, which has these values."""
 
         def found() -> Mapping[str, Any] | None:
-            orders = self.registry.core.report(report_of(node_id)).probes
+            orders = self.registry.core.report(report_of(node_id, **values)).probes
             return orders[0] if orders else None
 
         return ProbeOrder.model_validate(eventually(found))
@@ -88,7 +89,7 @@ def test_of_a_camera_without_an_owner_a_node_with_its_labels_looks(registry: Reg
     registry.report("n2", labels={"site": "north"})
     body = draft("new", labels={"site": "north"}, analyse={"url": url("new", path="sub")})
     asked = asking.ask("/probe", json=json.loads(body.model_dump_json(context=REVEAL)))
-    order = asking.order("n2")
+    order = asking.order("n2", labels={"site": "north"})
     assert set(order.streams) == {"record", "analyse"}
     asking.tell("n2", ProbeResult(probe_id=order.probe_id, trouble="its process ended with code 1"))
     answer = asked.result(20)
@@ -103,6 +104,34 @@ def test_of_a_camera_without_an_owner_a_node_with_its_labels_looks(registry: Reg
     masked = asking.ask("/probe", json=draft("new").model_dump(mode="json")).result(20)
     assert (masked.status_code, masked.json()["faults"][0]["field"]) == (422, "spec.record.url")
     assert registry.parts.cameras.page().rows == ()
+
+
+def test_words_of_people_and_of_groups_ask_nothing_of_who_looks(registry: RegistryServing, asking: Asking) -> None:
+    has = {"site": "south", "spread": "yard"}
+    registry.report("n1", labels=has)
+    labels = {"spread": "hall", "owner": "anna", "site": "south"}
+    asked = asking.ask("/probe", json=draft("new", labels=labels).model_dump(mode="json", context=REVEAL))
+    asking.tell("n1", ProbeResult(probe_id=asking.order("n1", labels=has).probe_id, streams=(SEEN,)))
+    answer = asked.result(20)
+    assert (answer.status_code, answer.json().get("node_id")) == (200, "n1"), answer.text
+
+
+def test_nobody_looks_for_an_owner_that_does_not_report(registry: RegistryServing, asking: Asking) -> None:
+    registry.parts.cameras.make(draft("gate"), writer())
+    registry.core.changed(["gate"])
+    registry.report("n1", "n2")
+    registry.give("gate", "n2")
+    # Silent, and not long enough for its cameras to be moved.
+    registry.pass_s(0.75 * LEASE_S)
+    registry.report("n1")
+    asked = asking.ask("/cameras/gate/probe")
+    eventually(lambda: asked.done() or registry.core.report(report_of("n1")).probes)
+    assert registry.core.report(report_of("n1")).probes == ()
+    answer = asked.result(20)
+    assert (answer.status_code, answer.json()["detail"]) == (
+        503,
+        "node n2 owns the camera and does not report: nobody else looks at it",
+    )
 
 
 def test_who_may_not_or_asks_where_nobody_can_look_is_told(registry: RegistryServing, asking: Asking) -> None:
