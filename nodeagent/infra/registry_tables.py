@@ -10,14 +10,13 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, PrimaryKeyConstraint, String, Table
 
+from nodeagent.contract.kept import NAME_MAX
 from nodeagent.infra.tables import long_text, metadata, name_type
 
 #: Longest name of who changed something, characters: a token's name, or a command.
 WHO_MAX = 128
 #: Longest place in the site's tree, characters.
 GROUP_MAX = 200
-#: Longest name of a camera for people, characters.
-NAME_MAX = 200
 #: Longest reason of a change of owner, characters.
 REASON_MAX = 200
 

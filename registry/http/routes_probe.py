@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends
 from nodeagent.contract.camera import CameraSpec, StreamSpec
 from nodeagent.contract.clip import StreamName
 from nodeagent.contract.ids import CameraId, Frozen, NodeId
+from nodeagent.contract.kept import is_masked
 from nodeagent.contract.probe import StreamAnswer
 from nodeagent.infra.web.problems import Problem
 from registry.http.body import JsonBody
@@ -18,7 +19,6 @@ from registry.http.parts import PREFIX, Allowed, CameraPath, PartsHere, private
 from registry.http.ports import Unanswered
 from registry.http.problems import wrong
 from registry.store.camera_record import CameraDraft
-from registry.store.stream_secrets import is_masked
 from registry.tokens import Bearer, Deed
 
 Prober = Annotated[Bearer, Depends(Allowed(Deed.PROBE))]
@@ -38,7 +38,7 @@ class Probe(Frozen):
 
 @router.post("/cameras/{camera_id}/probe")
 def probe(parts: PartsHere, _caller: Prober, camera_id: CameraPath) -> Probe:
-    """Have the camera's owner, or else a node with its labels, open its streams and say what they answer."""
+    """Have the camera's owner, or while it has none a node that may, open its streams and say what they answer."""
     row = parts.cameras.get(camera_id, reveal=True)
     if row.trouble:
         raise Problem(HTTPStatus.CONFLICT, row.trouble)

@@ -15,7 +15,8 @@ from sqlalchemy import Connection, Row, delete, insert, select
 
 from nodeagent.contract.camera import CameraSpec
 from nodeagent.contract.errors import Fault
-from nodeagent.infra.registry_tables import NAME_MAX, camera, camera_history, camera_label
+from nodeagent.contract.kept import why_no_name
+from nodeagent.infra.registry_tables import camera, camera_history, camera_label
 from registry.secrets import Vault
 from registry.store.camera_record import CameraDraft, stored_labels, stored_spec
 from registry.store.counters import CAMERAS_VERSION, grow
@@ -122,8 +123,8 @@ def _kept(row: Row[Any]) -> dict[str, Any]:
 
 def _planned(draft: CameraDraft, row: Row[Any] | None, vault: Vault) -> _Write | None:
     """How to write a draft; None when nothing would change."""
-    if len(draft.spec.name) > NAME_MAX:
-        raise Invalid([Fault("name", f"expected at most {NAME_MAX} characters")])
+    if why := why_no_name(draft.spec.name):
+        raise Invalid([Fault("name", why)])
     # Of a deleted camera nothing is taken over but its version.
     old = row if row is not None and not row.deleted else None
     before = None if old is None else stored_spec(old)

@@ -9,16 +9,16 @@ host because somebody edited the host alone.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 from sqlalchemy import Row
 
 from nodeagent.contract.camera import CameraSpec, StreamSpec, redact_url
 from nodeagent.contract.errors import Fault
+from nodeagent.contract.kept import is_masked, why_no_url
 from registry.secrets import Unreadable, Vault
 from registry.store.camera_record import stored_spec
 from registry.store.errors import Invalid
@@ -26,8 +26,7 @@ from registry.store.errors import Invalid
 StreamName = Literal["record", "analyse"]
 #: Names of a camera's streams.
 STREAMS: Final[tuple[StreamName, ...]] = ("record", "analyse")
-# What `redact_url` leaves of a secret: as the user, and as the value of a parameter.
-_MASKED = re.compile(r"://\*\*\*@|=\*\*\*(?=[&;\s]|$)")
+_UNREADABLE: Final = "its secret cannot be decrypted any more; expected the whole URL, user and password included"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +59,11 @@ class KnownUrl:
     clear: str | None = field(repr=False)
 
 
-def is_masked(url: str) -> bool:
-    """Whether a URL is one as it is shown, without its secret."""
-    return _MASKED.search(url) is not None
-
-
 def take_apart(spec: CameraSpec, before: Mapping[StreamName, KnownUrl], vault: Vault) -> Apart:
     """What to write for a spec; a secret that is given as `***` is taken from the URLs before.
 
     Raises:
-        Invalid: a URL is redacted, and is not the one before, or that one cannot be decrypted.
+        Invalid: a URL cannot be kept (`contract.kept`), and is not the one before, or that one cannot be decrypted.
     """
     given = {name: url_of(spec, name) for name in STREAMS}
     clear: dict[StreamName, str] = {}
@@ -78,14 +72,15 @@ def take_apart(spec: CameraSpec, before: Mapping[StreamName, KnownUrl], vault: V
         if url is None:
             continue
         known = before.get(name)
-        if not is_masked(url):
-            clear[name] = url
-        elif known is not None and known.shown == url and known.clear is not None:
-            clear[name] = known.clear
+        if is_masked(url) and known is not None and known.shown == url:
+            if known.clear is None:
+                faults.append(Fault(f"{name}.url", _UNREADABLE))
+            else:
+                clear[name] = known.clear
+        elif why := why_no_url(url):
+            faults.append(Fault(f"{name}.url", why))
         else:
-            faults.append(Fault(f"{name}.url", _why_not(known, url)))
-        if redact_url(url) != url and not _stands(redact_url(url)):
-            faults.append(Fault(f"{name}.url", "expected no `@` at its end: it is taken for that of a password"))
+            clear[name] = url
     if faults:
         raise Invalid(faults)
     sealed = {name: vault.seal(url, spec.camera_id, name) for name, url in clear.items() if redact_url(url) != url}
@@ -162,18 +157,3 @@ def _sealed(row: Row[Any]) -> Mapping[str, str]:
     if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
         raise Unreadable(f"credentials of camera {row.camera_id}: they are not as this release writes them")
     return found
-
-
-def _why_not(known: KnownUrl | None, url: str) -> str:
-    if known is not None and known.shown == url:
-        return "its secret cannot be decrypted any more; expected the whole URL, user and password included"
-    return "expected the whole URL, user and password included: `***` stands for a secret only while nothing changes"
-
-
-def _stands(redacted: str) -> bool:
-    """Whether a redacted URL is still one, so that the row can be read again."""
-    try:
-        StreamSpec(url=SecretStr(redacted))
-    except ValidationError:
-        return False
-    return True

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from nodeagent.contract.errors import ConfigError
+from nodeagent.infra.database import migrate, open_database
 from nodeagent.infra.settings.loader import load_settings
 from registry.inside_settings import load_either
+from registry.store.seeds import seed
+from tests.support.registry_store import vault, writer
 
 MODELS = '[[models]]\nname = "m"\nfile = "m.toml"\n'
 TOKEN = "t" * 32
@@ -72,6 +75,37 @@ def test_faults_are_named(tmp_path: Path, text: str, fault: str) -> None:
     (found,) = map(str, caught.value.faults)
     assert found.startswith(fault)
     assert "hunter2" not in found
+
+
+@pytest.mark.parametrize(
+    ("camera", "fault"),
+    [
+        ('record = { url = "rtsp://u:hunter2@h/a@" }', "record.url: expected no `@` at its end"),
+        ('record = { url = "http://h/a?key=***&b=1" }', "record.url: expected the whole URL"),
+        (
+            'record = { url = "a.mp4" }\nanalyse = { url = "rtsp://***@h/b" }',
+            "analyse.url: expected the whole URL, user and password included",
+        ),
+        (f'name = "{"x" * 201}"\nrecord = {{ url = "a.mp4" }}', "name: expected at most 200 characters"),
+    ],
+)
+def test_a_file_names_no_camera_that_the_registry_inside_could_not_keep(
+    tmp_path: Path, camera: str, fault: str
+) -> None:
+    text = f'{MODELS}[[cameras]]\ncamera_id = "gate"\n{camera}\n'
+    # Without one, nothing but the capture has to bear it.
+    (alone,) = load_settings(write(tmp_path, text)).cameras
+    with pytest.raises(ConfigError) as caught:
+        load_settings(write(tmp_path, f"{text}[registry]\ninside = true\n"))
+    (found,) = map(str, caught.value.faults)
+    assert found.startswith(f"cameras[0].{fault}")
+    assert "hunter2" not in found
+    # As the registry says it, whoever brings the camera.
+    engine = open_database(f"sqlite:///{tmp_path}/registry.db")
+    migrate(engine)
+    (refused,) = seed(engine, vault(), [alone], writer()).faults
+    engine.dispose()
+    assert found == str(refused).replace("gate", "cameras[0]", 1)
 
 
 @pytest.mark.parametrize(

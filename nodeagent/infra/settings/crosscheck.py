@@ -11,6 +11,7 @@ from typing import Any
 
 from nodeagent.contract.camera import DEFAULT_CLASS
 from nodeagent.contract.errors import Fault
+from nodeagent.contract.kept import why_no_name, why_no_url
 
 #: Lists of tables, with the key that must differ between their items.
 _UNIQUE = (
@@ -93,10 +94,24 @@ def _registry(doc: dict[str, Any]) -> Iterator[Fault]:
     if inside:
         given = [key for key in _ELSEWHERE if registry.get(key)]
         yield from (Fault(f"registry.{key}", "expected none with inside = true: the agent makes it") for key in given)
+        yield from _not_kept(doc)
         return
     if has_cameras:
         yield Fault("cameras", "expected none beside [registry], which knows the cameras")
     yield from _registries_elsewhere(registry)
+
+
+def _not_kept(doc: dict[str, Any]) -> Iterator[Fault]:
+    """What the registry inside could not take over: the camera would be captured, and stopped as one of nobody's."""
+    for i, camera in _tables(doc.get("cameras")):
+        name = camera.get("name")
+        if isinstance(name, str) and (why := why_no_name(name)):
+            yield Fault(f"cameras[{i}].name", why)
+        for stream in ("record", "analyse"):
+            given = camera.get(stream)
+            url = given.get("url") if isinstance(given, dict) else None
+            if isinstance(url, str) and (why := why_no_url(url)):
+                yield Fault(f"cameras[{i}].{stream}.url", why)
 
 
 def _registries_elsewhere(registry: dict[str, Any]) -> Iterator[Fault]:
