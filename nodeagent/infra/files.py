@@ -43,9 +43,17 @@ def write_atomically(path: Path, body: bytes, mode: int = 0o644) -> None:
     """Replace `path`: a reader sees the old content or the new one, never a part.
 
     Raises:
-        OSError: the disk refused; the old content stays.
+        OSError: the disk refused; the old content stays.  It names `path`.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        _write_by_way_of(beside, path, body, mode)
+    except OSError as exc:
+        # A file that could not be made is the one beside, and a disk that is full names none.
+        raise OSError(exc.errno, exc.strerror, str(path)) from exc
+
+
+def _write_by_way_of(beside: Path, path: Path, body: bytes, mode: int) -> None:
     fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(fd, "wb") as out:

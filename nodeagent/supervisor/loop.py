@@ -177,8 +177,8 @@ class Loop:
                 log.error("not reloaded: %s", fault, extra={"event": "reload_fault", "path": fault.path})  # noqa: TRY400
             self._note(tuple(map(str, exc.faults)))
         except OSError as exc:
-            log.error("not reloaded: %s: %s", self._wanted_path, exc.strerror, extra={"event": "reload_fault"})  # noqa: TRY400
-            self._note((f"{self._wanted_path}: {exc.strerror}",))
+            log.error("not reloaded: %s: %s", exc.filename, exc.strerror, extra={"event": "reload_fault"})  # noqa: TRY400
+            self._note((f"{exc.filename}: {exc.strerror}",))
         else:
             self._note(())
             later = self._source.needs_restart

@@ -16,7 +16,7 @@ from nodeagent.contract.report import Kind, Phase
 from nodeagent.infra.board import Board
 from nodeagent.infra.settings.loader import load_settings
 from nodeagent.infra.settings.sections import PoolSettings, Settings
-from nodeagent.infra.wanted import Grant, read_wanted
+from nodeagent.infra.wanted import SEED, Grant, Wanted, read_wanted, write_wanted
 from nodeagent.supervisor.cameras import TomlCameras
 from nodeagent.supervisor.children import Children
 from nodeagent.supervisor.inbox import Inbox
@@ -251,6 +251,26 @@ def test_what_is_not_in_force_is_noted_until_it_is(bench: Bench) -> None:
     bench.source.feed((gate(),))
     bench.loop._collect()
     assert read_note(state_dir) is None
+
+
+@pytest.mark.parametrize("name", ["wanted.json", "seed.json"])
+def test_a_file_that_a_reload_cannot_write_is_named(bench: Bench, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    path = bench.settings.node.state_dir / name
+    path.mkdir()
+    (path / "taken").touch()
+
+    def reload() -> tuple[CameraSpec, ...]:
+        # As with a registry inside.
+        write_wanted(bench.settings.node.state_dir / SEED, Wanted(1, (gate(),)))
+        return (gate(),)
+
+    bench.loop._last_version = lambda: 0  # type: ignore[method-assign]
+    bench.loop._reload(reload)
+    note = read_note(bench.settings.node.state_dir)
+    assert note is not None
+    assert note.refused == (f"{path}: Is a directory",)
+    assert f"not reloaded: {path}: Is a directory" in caplog.text
+    assert [each.name for each in bench.settings.node.state_dir.glob(".*.tmp")] == []
 
 
 def test_a_start_takes_the_whole_file_so_an_old_note_goes(bench: Bench) -> None:
