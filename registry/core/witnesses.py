@@ -61,8 +61,8 @@ class Broker:
         self._consumers, self._clock = consumers, clock
         self._changed = threading.Condition()
         self._wanted: frozenset[NodeId] = frozenset()
-        self._found: Mapping[NodeId, bool] = {}
-        self._asked_s = float("-inf")
+        #: Of each node whether any consumes, and when that was asked, monotonic seconds.
+        self._found: dict[NodeId, tuple[bool, float]] = {}
         self._trouble = ""
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="witness", daemon=True)
@@ -77,7 +77,8 @@ class Broker:
     def hears(self) -> Mapping[NodeId, bool]:
         """Of nodes, whether any consumes; those that nothing fresh is known of are missing."""
         with self._changed:
-            return self._found if self._clock.monotonic_s() - self._asked_s < FRESH_S else {}
+            from_s = self._clock.monotonic_s() - FRESH_S
+            return {node_id: consumes for node_id, (consumes, asked_s) in self._found.items() if asked_s > from_s}
 
     def close(self) -> None:
         """Ask no more."""
@@ -101,19 +102,24 @@ class Broker:
                 log.exception("asking RabbitMQ failed", extra={"event": "witness_failed"})
 
     def _look(self, wanted: Collection[NodeId]) -> None:
-        # Stamped before it is asked: what is found is at most as old.
-        asked_s, found = self._clock.monotonic_s(), {}
+        with self._changed:
+            self._found = {node_id: self._found[node_id] for node_id in wanted if node_id in self._found}
         trouble = ""
         try:
             for node_id in sorted(wanted):
-                found[node_id] = self._consumes(node_id)
+                # Stamped before it is asked: what is found is at most as old.  Each is told at once, for the last of
+                # very many nodes is asked when what was found of the first is old.
+                asked_s = self._clock.monotonic_s()
+                found = self._consumes(node_id), asked_s
+                with self._changed:
+                    self._found[node_id] = found
         except Unavailable as exc:
-            found, trouble = {}, str(exc)
+            trouble = str(exc)
+            with self._changed:
+                self._found = {}
         if trouble and not self._trouble:
             log.warning("%s; no silent node counts as gone", trouble, extra={"event": "witness_down"})
         self._trouble = trouble
-        with self._changed:
-            self._found, self._asked_s = found, asked_s
 
     def _consumes(self, node_id: NodeId) -> bool:
         # A node takes clips where it has models, and always judges.

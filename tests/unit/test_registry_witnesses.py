@@ -101,13 +101,29 @@ def test_a_broker_is_asked_beside_the_loop_and_what_it_said_grows_old() -> None:
     broker.ask(["n1", "n2", "n3"])
     assert not broker.hears(), "nobody waits for it"
     queues.go_on.set()
-    assert eventually(broker.hears) == {"n1": True, "n2": True, "n3": False}
+    eventually(lambda: broker.hears() == {"n1": True, "n2": True, "n3": False})
     clock.now_s += FRESH_S
     assert not broker.hears()
     broker.ask(["n3"])
     assert eventually(broker.hears) == {"n3": False}
     broker.close()
     assert queues.closed
+
+
+def test_of_more_nodes_than_can_be_asked_while_an_answer_is_fresh_each_is_heard_of() -> None:
+    clock, queues = TurnedClock(), Queues(clips_n2=1)
+    broker, told = Broker(queues, clock), {}
+
+    def slowly(queue: str) -> int:
+        told.update(broker.hears())
+        clock.now_s += FRESH_S * 0.4
+        return Queues.count(queues, queue)
+
+    queues.count = slowly  # type: ignore[method-assign]
+    broker.ask(["n1", "n2", "n3"])
+    eventually(lambda: broker.hears() == {"n3": False})
+    assert told == {"n1": False, "n2": True}
+    broker.close()
 
 
 def test_a_broker_that_cannot_be_asked_makes_nobody_gone(caplog: pytest.LogCaptureFixture) -> None:
