@@ -136,6 +136,9 @@ def test_a_drain_that_nobody_answers_does_not_wait(agent: Supervised, registry: 
     registry.grant("good-1")
     agent.running("capture:good-1")
     registry.refusal = (503, b"")
+    reports = registry.asked.count("/api/v1/nodes/n1/report")
+    # One that is restarted is waited for, so it has to be away for a while.
+    eventually(lambda: registry.asked.count("/api/v1/nodes/n1/report") >= reports + 7, within_s=20)
     agent.signal(signal.SIGTERM)
     agent.wait_log("handing cameras over")
     began_s = time.monotonic()

@@ -63,7 +63,7 @@ class Live:
             held: what is served.
             offers: what the registry lists.
             leaving: this node is about to stop.
-            alone: no registry answers, so none will rebuild what Redis lost.
+            alone: no registry has answered for a while, so none will rebuild what Redis lost.
             ignorant: nobody has told yet how any camera is configured; the pool is left to nodes that know.
         """
         try:

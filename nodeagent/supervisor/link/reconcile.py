@@ -156,7 +156,7 @@ def nobody_takes(facts: Facts, *, alone: bool, claimed: bool) -> bool:
 
     Args:
         facts: of this turn.
-        alone: no registry answers.
+        alone: no registry has answered for a while.
         claimed: nodes take cameras from the pool, which needs no registry.
     """
     # One that was moved before the registry went is captured elsewhere soon.

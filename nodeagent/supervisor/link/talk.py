@@ -15,7 +15,7 @@ from typing import Protocol
 
 from nodeagent.contract.errors import Unavailable
 from nodeagent.contract.ids import NS_PER_S, CameraId
-from nodeagent.contract.ownership import REPORT_S, SKEW_NS, AgentReport, Owner, ReportAnswer
+from nodeagent.contract.ownership import LEASE_S, REPORT_S, SKEW_NS, AgentReport, Owner, ReportAnswer
 from nodeagent.contract.states import State
 from nodeagent.infra.board import BoardCell
 from nodeagent.infra.clock import Clock
@@ -75,6 +75,7 @@ class Heard:
         named: of held cameras that the list lacked: their owners; None: the registry knows no such camera.
         captured: who else captures cameras that we held, by its last answer to a report.
         trouble: why it does not hear us, if so.
+        is_alone: reports have failed for `LEASE_S`, whichever registry was asked: one that is restarted is back sooner.
         warnings: sentences for a person.
     """
 
@@ -84,6 +85,7 @@ class Heard:
     named: Mapping[CameraId, Owner | None] = field(default_factory=lambda: MappingProxyType({}))
     captured: Mapping[CameraId, Owner] = field(default_factory=lambda: MappingProxyType({}))
     trouble: Trouble | None = None
+    is_alone: bool = False
     warnings: tuple[str, ...] = ()
 
 
@@ -104,6 +106,8 @@ class Talk:
         self._leaving = False
         self._heard = Heard()
         self._is_news = False
+        #: Since when no report is answered, monotonic seconds; None while they are.
+        self._silent_s: float | None = None
         #: Version of all configurations: as the registry told last, and as it was before the last list.
         self._version: int | None = None
         self._listed_version: int | None = None
@@ -179,7 +183,18 @@ class Talk:
             # From the time that it was due, so that reports keep their rhythm, unless some were missed.
             late_s = now_s - self._report_at_s
             self._report_at_s = now_s + (REPORT_S - late_s if late_s < REPORT_S else REPORT_S)
-        self._ask(self._report)
+        self._note_silence(is_answered=self._ask(self._report))
+
+    def _note_silence(self, *, is_answered: bool) -> None:
+        """How long it lasts is counted from failure to failure: a link that was frozen between two heard of none."""
+        now_s = self._clock.monotonic_s()
+        with self._changed:
+            if is_answered:
+                self._silent_s = None
+            elif self._silent_s is None:
+                self._silent_s = now_s
+            is_alone = self._silent_s is not None and now_s - self._silent_s >= LEASE_S
+            self._heard = replace(self._heard, is_alone=is_alone)
 
     def _list_in_s(self, now_s: float) -> float:
         return self._list_at_s - now_s if self._wants_list else IDLE_S
@@ -188,13 +203,16 @@ class Talk:
         self._list_at_s = now_s + ASK_LEAST_S
         self._ask(self._list)
 
-    def _ask(self, what: Callable[[], None]) -> None:
+    def _ask(self, what: Callable[[], None]) -> bool:
+        """Whether a registry answered, if only to refuse."""
         try:
             what()
         except Unavailable as exc:
             self._fail((State.REGISTRY_DOWN, str(exc)))
+            return False
         except RegistryRefuses as exc:
             self._fail((State.REGISTRY_REFUSES, str(exc)))
+        return True
 
     def _report(self) -> None:
         # On the board it outlives a link that is killed, and grows through all of this life.

@@ -175,9 +175,10 @@ class Link:
         clock = self._ctx.clock
         heard = self._talk.heard()
         offers = self._fit(self._listed(heard), heard.listing.unfit)
-        alone = heard.trouble is not None and heard.trouble[0] is State.REGISTRY_DOWN
         ignorant = heard.asked_s is None and not offers
-        word = self._live.turn(self._snapshot.grants, offers, leaving=self._leaving, alone=alone, ignorant=ignorant)
+        word = self._live.turn(
+            self._snapshot.grants, offers, leaving=self._leaving, alone=heard.is_alone, ignorant=ignorant
+        )
         now_s = clock.monotonic_s()
         facts = Facts(
             node_id=self._node_id,
@@ -196,7 +197,7 @@ class Link:
         moved = moved_away(facts)
         self._moved_s = {camera_id: self._moved_s.get(camera_id, now_s) for camera_id in moved}
         self._act(facts, now_s)
-        if nobody_takes(facts, alone=alone, claimed=self._catalogue is not None):
+        if nobody_takes(facts, alone=heard.is_alone, claimed=self._catalogue is not None):
             # A folder that refuses costs the wait.
             with suppress(OSError):
                 say_nobody_takes(self._ctx.memory_dir)
