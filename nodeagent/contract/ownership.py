@@ -149,7 +149,7 @@ class Unfinished(Frozen):
     Attributes:
         cameras: those whose captures run still, or whose last clips are not all announced.
         clips: announced ones that wait for its inference, or are in its workers' hands.
-        detections: messages that wait for its judges, or are in their hands.
+        detections: messages that wait for its judges, are in their hands, or were put off and come back to them.
         alarms: those of its recordings that its workers have in hand.
     """
 

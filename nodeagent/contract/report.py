@@ -89,8 +89,9 @@ COUNTERS: dict[Kind, tuple[str, ...]] = {
         "alarms",
         "refused",
         "cameras",
-        # Detections taken from its own queue and not done with; a gauge.
+        # Detections taken from its own queue and not done with, and those that it put off and that come back; gauges.
         "in_hand",
+        "put_off",
         *_SERVING,
     ),
     Kind.ALARM: (

@@ -14,7 +14,9 @@ from nodeagent.contract.errors import Refused, Unavailable
 from nodeagent.infra.board import BoardCell
 from nodeagent.infra.bus.port import Bus, Delivery
 from nodeagent.infra.bus.topology import DETECTIONS
+from nodeagent.infra.clock import Clock
 from nodeagent.judge import late
+from nodeagent.judge.put_off import PutOff
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +30,22 @@ class Insist(Protocol):
 
 
 class HandOn:
-    """Hands deliveries on."""
+    """Hands deliveries on; those that it puts off and that come back to `queue` are counted on the board."""
 
-    def __init__(self, bus: Bus, cell: BoardCell, insist: Insist) -> None:
+    def __init__(self, bus: Bus, queue: str, cell: BoardCell, insist: Insist, clock: Clock) -> None:
         self._bus = bus
+        self._queue = queue
         self._cell = cell
         self._insist = insist
+        self._clock = clock
+        self._put_off = PutOff()
+        # Of what a killed predecessor put off only the number is known; most of it comes back within this.
+        for _ in range(cell.get("put_off")):
+            self._put_off.note(clock.monotonic_s() + late.LEFT_PAUSE_S)
+
+    def show(self) -> None:
+        """Tell the board how many are put off now."""
+        self._cell.set("put_off", self._put_off.count(self._clock.monotonic_s()))
 
     def put_aside(self, delivery: Delivery, why: str) -> None:
         """Into the dead-letter queue, with the reason."""
@@ -46,7 +58,13 @@ class HandOn:
             self._bus.dead(delivery, why)
         except Unavailable:
             # A full dead-letter queue must not hold up the cameras; a broker that is away refuses this too.
-            self._bus.later(delivery, late.PAUSE_S)
+            self._later(delivery, late.PAUSE_S)
+
+    def _later(self, delivery: Delivery, delay_s: float) -> None:
+        self._bus.later(delivery, delay_s)
+        if delivery.queue == self._queue:
+            self._put_off.note(self._clock.monotonic_s() + delay_s)
+            self.show()
 
     def send_home(self, delivery: Delivery) -> None:
         """To whichever judge its camera is bound to now."""
@@ -55,7 +73,7 @@ class HandOn:
             case late.Step.PUT_ASIDE:
                 self.put_aside(delivery, late.SENT_TOO_OFTEN)
             case late.Step.PAUSE:
-                self._insist(lambda: self._bus.later(delivery, late.PAUSE_S), "put off detections")
+                self._insist(lambda: self._later(delivery, late.PAUSE_S), "put off detections")
             case late.Step.SEND:
                 self._publish(delivery, hops + 1)
 
@@ -67,7 +85,7 @@ class HandOn:
                 self._bus.ack(delivery)
                 self._cell.add("refused")
             case late.Step.PAUSE:
-                self._insist(lambda: self._bus.later(delivery, late.LEFT_PAUSE_S), "put off detections")
+                self._insist(lambda: self._later(delivery, late.LEFT_PAUSE_S), "put off detections")
             case _:
                 self._publish(delivery, hops + 1)
 
@@ -81,6 +99,6 @@ class HandOn:
             if delivery.attempt > late.UNROUTABLE_MAX:
                 self.put_aside(delivery, f"{late.SERVED_BY_NOBODY}: {exc}")
             else:
-                self._insist(lambda: self._bus.later(delivery, late.UNROUTABLE_S), "put off detections")
+                self._insist(lambda: self._later(delivery, late.UNROUTABLE_S), "put off detections")
             return
         self._bus.ack(delivery)

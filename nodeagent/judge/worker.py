@@ -100,8 +100,8 @@ class JudgeWorker:
         self._wanted_at_s = 0.0
         self._served = ServedClock()
         self._leavers = Leavers()
-        self._hand_on = HandOn(self._bus, ctx.cell, self._insist)
         self._queue = detections_queue(ctx.settings.node.node_id, number)
+        self._hand_on = HandOn(self._bus, self._queue, ctx.cell, self._insist, ctx.clock)
         self._prefetch = 0
         #: Cameras whose newest snapshot is on disk only.
         self._owed: set[str] = set()
@@ -129,6 +129,7 @@ class JudgeWorker:
             took = self._round()
             self._pay_redis()
             self._unbind_leaver()
+            self._hand_on.show()
             self._show_state()
         return EXIT_OK
 

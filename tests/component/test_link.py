@@ -204,7 +204,8 @@ def test_a_node_without_cameras_tells_what_is_left_to_do(node: Node, registry: R
         alarms.set("waiting", 7)
         alarms.set("waiting_own", 2)
         inference.set("in_hand", 3)
-        assert told(left(clips=4, detections=1, alarms=2))
+        node.board.claim("judge:0", Kind.JUDGE).set("put_off", 5)
+        assert told(left(clips=4, detections=6, alarms=2))
     finally:
         bus.close()
     # While it serves cameras more comes.

@@ -105,7 +105,7 @@ class Leftovers:
         inferring = counted(self._board(), Kind.INFERENCE, "in_hand")
         detections = [self._waiting(detections_queue(node.node_id, shard)) for shard in range(shards)]
         last = self._board()
-        judging = counted(last, Kind.JUDGE, "in_hand")
+        judging = counted(last, Kind.JUDGE, "in_hand") + counted(last, Kind.JUDGE, "put_off")
         return Unfinished(
             cameras=cameras,
             clips=None if clips is None else clips + inferring,
