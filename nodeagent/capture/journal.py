@@ -7,6 +7,7 @@ One JSON object a line in `state_dir/journal/<camera>.jsonl`:
   renamed next.  Synced before the rename.
 - `{"r": "confirmed", "start_ns": T, "epoch": E}`: the broker keeps the task.  Not synced: a lost one costs one
   announcement more.
+- `{"r": "told"}`, at the end: the camera left and nothing that can be reached is left to tell.  Not synced either.
 
 The backlog in memory is one offset per clip; tasks are read back from the file, so a broker may be away for weeks.
 All calls may come from any thread.
@@ -28,6 +29,7 @@ from pydantic import ValidationError
 
 from nodeagent.contract.clip import ClipTask, RingRef
 from nodeagent.infra.files import sync_file, sync_folder
+from nodeagent.infra.journals import TOLD
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +90,8 @@ class Journal:
     Attributes:
         epoch: the epoch in use; 0 when the journal is new.
         epoch_started_ns: capture time of its first sample; none before there was one.
+        is_told: whether it ended with the word that nothing more can be told; who opens it may add to it, so its file
+            has that word no more.
         last: the clip with the highest number of the highest epoch: one that its disk held back does not come after it.
     """
 
@@ -104,6 +108,7 @@ class Journal:
         self._lines = 0
         self._compact_at = COMPACT_LINES
         self._refused = False
+        self.is_told = False
         self.epoch = 0
         self.epoch_started_ns: int | None = None
         self.last: Closed | None = None
@@ -120,6 +125,7 @@ class Journal:
     def _replay(self, offset: int, record: dict[str, Any], kept: dict[Key, Closed]) -> None:
         self._lines += 1
         kind = record["r"]
+        self.is_told = kind == "told"
         if kind == "epoch":
             self.epoch, self.epoch_started_ns = int(record["epoch"]), int(record["started_ns"])
         elif kind == "closed":
@@ -173,6 +179,15 @@ class Journal:
         with self._lock:
             self._append(_line({"r": "epoch", "epoch": epoch, "started_ns": started_ns}), sync=True)
             self.epoch, self.epoch_started_ns = epoch, started_ns
+
+    def note_told(self) -> None:
+        """Say that all of its clips are told, and all others that can be reached.
+
+        Raises:
+            OSError: the state folder cannot be written.
+        """
+        with self._lock:
+            self._append(TOLD, sync=False)
 
     def close_clip(self, closed: Closed) -> None:
         """Record a finished clip durably.  From here on it will be announced, whatever happens.

@@ -2,8 +2,9 @@
 
 A camera that is removed while the broker is away, or whose capture is killed just then, has nobody to do this any more.
 So a thread of the node's storage worker looks at the journals of cameras that are not wanted and that no capture holds.
-It does what the camera's next capture would have done, and removes the journal when nothing waits in it.  Killed
-anywhere it begins anew at the next look, as that capture would; a clip may then be announced twice.
+It does what the camera's next capture would have done, and removes the journal when nothing waits in it; while a disk
+is away, or the clock was set back, the journal stays and says that all that can be reached is told.  Killed anywhere it
+begins anew at the next look, as that capture would; a clip may then be announced twice.
 
 Nothing is bound here: a camera may have moved to another node, whose queues then have its routes.  Without a route a
 clip goes the way of a full queue, to any node with spare inference; a judge that does not want its camera counts it.
@@ -154,6 +155,9 @@ class Orphans:
         storage = open_storage(self._settings)
         journal = Journal(path)
         try:
+            if journal.is_told:
+                # It stays so while this looks whether a disk came back with more.
+                journal.note_told()
             now_ns, end_ns = self._clock.wall_ns(), last_recorded_ns(storage, journal, camera_id)
             ledger = Ledger(self._settings.node.state_dir, camera_id, end_ns, now_ns)
             recover(storage, self._plan(journal), (Closer(journal), ledger), camera_id, self._clock)
@@ -163,13 +167,17 @@ class Orphans:
             self._unannounced.discard(camera_id)
             if not is_told:
                 self._unannounced.add(camera_id)
-            if is_told and self._is_done(storage, camera_id) and _account_to(now_ns, ledger):
+            if not is_told or _has_parts(storage, camera_id):
+                return
+            if _has_all_disks(storage) and _account_to(now_ns, ledger):
                 # Killed before the lock's name goes too: an empty file, which the next capture of this name takes.
                 path.unlink()
                 lock_path(path).unlink()
                 sync_folder(path.parent)
                 del self._rests_s[camera_id]
                 log.info("camera %s was removed: all is told", camera_id, extra={"event": "orphan_finished"})
+            else:
+                journal.note_told()
         finally:
             journal.close()
 
@@ -223,11 +231,14 @@ class Orphans:
         bus.declare()
         return bus
 
-    def _is_done(self, storage: Storage, camera_id: str) -> bool:
-        """Whether nothing of the camera is left to do; a disk that is away may hold a clip that is."""
-        disks = all(is_pool(pool.path) for pool in storage.pools)
-        parts = any(storage.parts(camera_id, stream) for stream in STREAM_FOLDERS)
-        return disks and not parts
+
+def _has_parts(storage: Storage, camera_id: str) -> bool:
+    return any(storage.parts(camera_id, stream) for stream in STREAM_FOLDERS)
+
+
+def _has_all_disks(storage: Storage) -> bool:
+    """Whether every disk is there: one that is away may hold a clip that is not finished."""
+    return all(is_pool(pool.path) for pool in storage.pools)
 
 
 def _account_to(now_ns: int, ledger: Ledger) -> bool:

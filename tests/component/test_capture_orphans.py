@@ -23,6 +23,7 @@ from nodeagent.infra.board import Board
 from nodeagent.infra.bus.topology import CLIPS, CLIPS_SPILL
 from nodeagent.infra.clock import SystemClock
 from nodeagent.infra.gaps import read_gaps
+from nodeagent.infra.journals import untold
 from nodeagent.infra.settings.sections import Settings
 from nodeagent.infra.stop import Stop
 from nodeagent.infra.wanted import Wanted, write_wanted
@@ -166,6 +167,7 @@ def test_while_clips_run_ahead_of_the_clock_the_journal_keeps_their_end(site: Si
     site.look()
     assert len(site.bus.kept) == len(site.bench.clips())
     assert site.path.exists()
+    assert untold(site.bench.state_dir) == frozenset()
 
 
 def test_clips_without_a_route_spill_and_an_absent_broker_is_waited_for(site: Site) -> None:
@@ -199,9 +201,19 @@ def test_while_the_broker_is_away_a_look_costs_little_and_the_first_one_that_rea
 def test_a_disk_that_is_away_may_hold_a_clip_so_the_journal_stays(site: Site, tmp_path: Path) -> None:
     pools = [*site.settings.pools, site.settings.pools[0].model_copy(update={"path": tmp_path / "away"})]
     site.settings = site.settings.model_copy(update={"pool": tuple(pools)})
+    site.bus.away = True
     site.look()
-    assert len(site.bus.kept) == len(site.bench.clips())
-    assert site.path.exists()
+    assert untold(site.bench.state_dir) == {CAMERA}
+    site.bus.away = False
+    # A drain of the node, whose disk may be why, must not wait for the disk; nor does a second look change its mind.
+    for _ in range(2):
+        site.look()
+        assert len(site.bus.kept) == len(site.bench.clips())
+        assert site.path.exists()
+        assert untold(site.bench.state_dir) == frozenset()
+    # Its next capture may record more.
+    Journal(site.path).close()
+    assert untold(site.bench.state_dir) == {CAMERA}
 
 
 @pytest.mark.parametrize("kill_at", [1, 2])

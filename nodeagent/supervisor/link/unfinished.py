@@ -21,7 +21,7 @@ from nodeagent.contract.report import Kind, NodeReport
 from nodeagent.infra.bus.connect import open_bus
 from nodeagent.infra.bus.port import Bus
 from nodeagent.infra.bus.topology import clips_queue, detections_queue
-from nodeagent.infra.journals import journaled
+from nodeagent.infra.journals import untold
 from nodeagent.infra.settings.sections import Settings
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class Leftovers:
     def _look(self) -> Unfinished:
         node, shards = self._settings.node, self._settings.judge.shards
         running = captured(self._board())
-        cameras = len(running | journaled(node.state_dir))
+        cameras = len(running | untold(node.state_dir))
         clips = self._waiting(clips_queue(node.node_id))
         inferring = counted(self._board(), Kind.INFERENCE, "in_hand")
         detections = [self._waiting(detections_queue(node.node_id, shard)) for shard in range(shards)]
