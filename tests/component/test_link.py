@@ -16,7 +16,7 @@ from nodeagent.contract.report import ChildRow, Kind
 from nodeagent.contract.states import State
 from nodeagent.infra.board import Board
 from nodeagent.infra.bus.connect import open_bus
-from nodeagent.infra.bus.topology import CLIPS, DETECTIONS
+from nodeagent.infra.bus.topology import CLIPS, DETECTIONS, clips_queue
 from nodeagent.infra.clock import SystemClock
 from nodeagent.infra.journals import journal_path
 from nodeagent.infra.settings.loader import load_settings
@@ -206,6 +206,13 @@ def test_a_node_without_cameras_tells_what_is_left_to_do(node: Node, registry: R
         inference.set("in_hand", 3)
         node.board.claim("judge:0", Kind.JUDGE).set("put_off", 5)
         assert told(left(clips=4, detections=6, alarms=2))
+        # Taken by an inference that was killed, and counted once if it lives.
+        bus.consume(clips_queue("n1"), 1)
+        assert bus.get(5.0) is not None
+        inference.set("in_hand", 0)
+        assert told(left(clips=1, detections=6, alarms=2))
+        inference.set("in_hand", 3)
+        assert told(left(clips=3, detections=6, alarms=2))
     finally:
         bus.close()
     # While it serves cameras more comes.

@@ -117,6 +117,20 @@ def test_a_killed_consumer_s_message_comes_again(backend: Backend, bus: Bus) -> 
     assert bus.get(0.3) is None
 
 
+def test_what_a_killed_consumer_had_is_counted_before_anybody_takes_it_over(backend: Backend, bus: Bus) -> None:
+    queue = prepared_without_consumer(bus)
+    child = backend.child("hold", queue, "2")
+    assert [line(child), line(child)] == ["1", "1"]
+    assert bus.depth(queue) == 0
+    end(child)
+    assert eventually(lambda: bus.depth(queue) + bus.taken(queue) == 2)
+    bus.consume(queue, 10)
+    for _ in range(2):
+        bus.ack(take(bus))
+    assert eventually(lambda: bus.depth(queue) + bus.taken(queue) == 0)
+    assert bus.taken("alarms.never_declared") == 0
+
+
 def prepared_without_consumer(bus: Bus) -> str:
     for number in range(2):
         bus.publish(ALARMS, "cam", message(str(number)))

@@ -125,6 +125,15 @@ class Bus(Protocol):
         """
         ...
 
+    def taken(self, queue: str) -> int:
+        """Messages of `queue` that a consumer has and did not settle, though it was killed and nobody has taken them
+        over yet; 0 from a broker that gives those back at once, where `depth` counts them.
+
+        Raises:
+            Unavailable: the broker is away.
+        """
+        ...
+
     @property
     def connected(self) -> bool:
         """Whether the broker answers at the moment."""

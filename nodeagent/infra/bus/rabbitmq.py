@@ -84,6 +84,10 @@ class RabbitBus:
             raise Unavailable(f"rabbitmq: {exc.text}") from exc
         return int(answer.message_count)
 
+    def taken(self, _queue: str) -> int:
+        """0: what a killed consumer had is ready again as soon as its connection is gone."""
+        return 0
+
     def _ask(self, step: Step) -> None:
         try:
             self._admin.ask(step)

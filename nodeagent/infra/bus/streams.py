@@ -164,6 +164,11 @@ class StreamsBus:
         self._open()
         return self._store.depth(queue)
 
+    def taken(self, queue: str) -> int:
+        """Entries that a consumer has: a killed one's until they are taken over."""
+        self._open()
+        return self._store.taken(queue)
+
     @property
     def connected(self) -> bool:
         """Whether Redis answered the last time it was asked, at most half a second ago."""

@@ -136,10 +136,19 @@ class StreamsStore:
 
     def depth(self, queue: str) -> int:
         """Entries that nobody has taken; 0 when there is no such queue."""
+        length, taken = self._counts(queue)
+        return max(0, length - taken)
+
+    def taken(self, queue: str) -> int:
+        """Entries that a consumer has, be it dead; 0 when there is no such queue."""
+        return self._counts(queue)[1]
+
+    def _counts(self, queue: str) -> tuple[int, int]:
+        """All entries, and those among them that were taken."""
         with translated(f"depth {queue}"):
             length = int(self._client.xlen(STREAM_PREFIX + queue))
             taken = self._client.xpending(STREAM_PREFIX + queue, GROUP)["pending"] if length else 0
-        return max(0, length - int(taken))
+        return length, int(taken)
 
     def close(self) -> None:
         """Drop the connections."""

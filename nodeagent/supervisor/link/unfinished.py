@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
 from nodeagent.contract.errors import Unavailable
 from nodeagent.contract.ownership import Unfinished
@@ -32,6 +32,13 @@ LOOK_S: Final = 1.0
 CLOSE_S: Final = 2.0
 
 _UNKNOWN: Final = Unfinished()
+
+
+class _Waiting(NamedTuple):
+    """Messages that nobody has taken, and those that a consumer has, or had when it was killed."""
+
+    depth: int
+    taken: int
 
 
 class Leftovers:
@@ -73,9 +80,10 @@ class Leftovers:
 
     def _run(self) -> None:
         while True:
+            if not self._idle:
+                # Not under the condition: a broker that hangs keeps this for seconds, and no report may wait for it.
+                self._disconnect()
             with self._changed:
-                if not self._idle:
-                    self._disconnect()
                 self._changed.wait_for(lambda: self._idle or self._closing)
                 if self._closing:
                     break
@@ -101,26 +109,27 @@ class Leftovers:
         node, shards = self._settings.node, self._settings.judge.shards
         running = captured(self._board())
         cameras = len(running | untold(node.state_dir))
-        clips = self._waiting(clips_queue(node.node_id))
+        clips = self._waiting([clips_queue(node.node_id)])
         inferring = counted(self._board(), Kind.INFERENCE, "in_hand")
-        detections = [self._waiting(detections_queue(node.node_id, shard)) for shard in range(shards)]
+        detections = self._waiting([detections_queue(node.node_id, shard) for shard in range(shards)])
         last = self._board()
-        judging = counted(last, Kind.JUDGE, "in_hand") + counted(last, Kind.JUDGE, "put_off")
+        judging, put_off = counted(last, Kind.JUDGE, "in_hand"), counted(last, Kind.JUDGE, "put_off")
         return Unfinished(
             cameras=cameras,
-            clips=None if clips is None else clips + inferring,
-            detections=None if None in detections else sum(filter(None, detections)) + judging,
+            clips=None if clips is None else clips.depth + max(clips.taken, inferring),
+            detections=None if detections is None else detections.depth + max(detections.taken, judging) + put_off,
             alarms=counted(last, Kind.ALARM, "waiting_own"),
         )
 
-    def _waiting(self, queue: str) -> int | None:
-        """How many messages wait in a queue; None while the broker is away."""
+    def _waiting(self, queues: Sequence[str]) -> _Waiting | None:
+        """What waits in queues; None while the broker is away."""
         if self._bus is None:
             self._bus = open_bus(self._settings)
+        bus = self._bus
         try:
-            return self._bus.depth(queue)
+            return _Waiting(sum(map(bus.depth, queues)), sum(map(bus.taken, queues)))
         except Unavailable as exc:
-            log.debug("%s: %s", queue, exc)
+            log.debug("%s: %s", queues, exc)
             return None
 
 
