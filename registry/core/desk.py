@@ -140,6 +140,10 @@ class Desk:
         if view.phase is not NodePhase.DEAD:
             raise Contradicted(f"node {node_id} is {view.phase.value}: only a dead one can be forgotten")
 
+        def check(_leading: Leading) -> None:
+            if self._view(node_id).phase is not NodePhase.DEAD:
+                raise Contradicted(f"node {node_id} reports again")
+
         def deed(_leading: Leading) -> None:
             site = self.office.site
             with site.lock:
@@ -149,8 +153,9 @@ class Desk:
                     raise Contradicted(f"node {node_id} reports again") from None
                 site.shown.pop(node_id, None)
 
-        if not self.loop.leads:
-            raise NotLeader(self.loop.leader)
+        # By the loop, which knows of every report that has come: else the row of a node that is back, and an order to
+        # drain in it, would go although the answer is no.
+        self.loop.ask(check, ASK_S)
         # The row first: killed after that, the order is given again, and finds the node in memory only.  The other way
         # round the row would stay, and with an order to drain in it the node would be one of every later term.
         if row is not None:

@@ -27,7 +27,7 @@ from registry.http.ports import Contradicted, NotLeader
 from registry.member import NodePhase
 from registry.store.assignments import Assignments, Grant
 from registry.store.errors import Stale, Unknown
-from registry.store.nodes import DrainOrder, Nodes
+from registry.store.nodes import DrainOrder, NodeRow, Nodes
 from tests.support.eventually import eventually
 from tests.support.registry_store import writer
 from tests.support.registry_world import AFTER_LEADER_S, FAILOVER_S, Host, Place, Registry, place
@@ -446,8 +446,9 @@ def test_a_node_that_was_forgotten_is_none_of_the_next_leaders_either(site: Plac
         def forget(self, node_id: str, version: int) -> None:
             raise Unavailable(f"database: forget {node_id}, {version}")
 
-    with pytest.raises(Unavailable, match="forget node-0"):
-        replace(first.desk, notes=Away(site.engine)).forget(gone.node_id, "anna", None)
+    away = replace(first.desk, notes=Away(site.engine))
+    (refused,) = in_background(first, site, lambda: away.forget(gone.node_id, "anna", None))
+    assert isinstance(refused, Unavailable) and "forget node-0" in str(refused)
     assert first.desk.node(gone.node_id).version, "nothing was done: it can be asked for again"
     with pytest.raises(NotLeader):
         second.desk.forget(gone.node_id, "anna", None)
@@ -461,6 +462,31 @@ def test_a_node_that_was_forgotten_is_none_of_the_next_leaders_either(site: Plac
     assert second.leads
     assert [one.view.node_id for one in second.desk.nodes("", 10, None)] == ["node-1", "node-2"]
     assert site.each_once(names)
+
+
+def test_a_node_that_reports_while_it_is_forgotten_keeps_its_row_and_its_order(site: Place) -> None:
+    settled(site, nodes=3)
+    leader, back = site.leader(), site.hosts[0]
+    leader.desk.drain(back.node_id, order(), None)
+    site.run(30, until=lambda: not back.holds)
+    back.alive = False
+    site.run(FAILOVER_S + 1, until=lambda: leader.desk.node(back.node_id).view.phase is NodePhase.DEAD)
+    before = Nodes(site.engine).get(back.node_id)
+
+    class Late(Nodes):
+        """Is read a moment before the node reports."""
+
+        def get(self, node_id: str) -> NodeRow:
+            row = super().get(node_id)
+            leader.desk.report(back.report())
+            return row
+
+    desk = replace(leader.desk, notes=Late(site.engine))
+    (refused,) = in_background(leader, site, lambda: desk.forget(back.node_id, "anna", None))
+    assert isinstance(refused, Contradicted) and "reports again" in str(refused)
+    after = Nodes(site.engine).get(back.node_id)
+    assert (after.version, after.drain) == (before.version, before.drain) and after.drain is not None
+    assert leader.desk.node(back.node_id).view.phase is NodePhase.DRAINING
 
 
 def order(forced: bool = False) -> DrainOrder:
