@@ -1,8 +1,8 @@
 """One term of this registry as the leader: what it does in each turn, in the order of what matters most.
 
 A term begins by comparing the live state with all that is remembered and restoring what it lost; only then are nodes
-judged.  Cameras that nobody seems to know wait for a lease before they are placed: who serves one may not have reported
-yet, and would lose it to another node.
+judged.  Cameras that nobody seems to know wait until the database has said who owned them, and for a lease after that,
+before they are placed: who serves one may not have reported yet, and would lose it to another node.
 """
 
 from __future__ import annotations
@@ -75,6 +75,8 @@ class Leading:
         self._evening = Evening(self._hands, office.site, asked, office.clock, office.evens, now_s)
         self._phases: dict[NodeId, NodePhase] = {}
         self._began_s = now_s
+        #: When the database said who owned what: nothing is taken for new, or for lost everywhere, before.
+        self._told_s: float | None = None
         #: Cameras that were wanted when it began: each may have an owner that was not heard of yet.
         self._first = office.catalogue.wanted
         self._stored: Future[dict[CameraId, Owner]] | None = office.clerk.ask_owners()
@@ -157,20 +159,19 @@ class Leading:
         for camera_id in found.unwanted:
             self._hands.drop(camera_id, "no node is to serve it any more")
             self._evictions.forget(camera_id)
-        settled = self._is_settled(now_s)
+        settled = self._told_s is not None and self._is_over(self._told_s, now_s)
         new = [camera_id for camera_id in found.unknown if settled or camera_id not in self._first]
         self._hands.offer(new, "it is new")
 
-    def _is_settled(self, now_s: float) -> bool:
-        """Whether every node had its time to report in this term."""
-        return now_s - self._began_s >= self._site.limits.lease_s
+    def _is_over(self, since_s: float, now_s: float) -> bool:
+        """Whether every node had its time to report since then."""
+        return now_s - since_s >= self._site.limits.lease_s
 
     def _judged(
         self, statuses: Mapping[CameraId, TaskStatus], stored: Mapping[CameraId, Owner], now_s: float
     ) -> Judged:
         """What nodes say that they serve, as far as it counts."""
-        settled = self._is_settled(now_s)
-        if self._stored is not None and not settled:
+        if self._told_s is None and not self._is_over(self._began_s, now_s):
             # The database, which may know better, has not said yet.
             return Judged()
         with self._site.lock:
@@ -184,7 +185,8 @@ class Leading:
             if not self._office.places:
                 # Nodes take cameras by themselves, and are told all credentials.
                 return Judged([owned(camera_id, claim) for camera_id, claim in claims])
-            lost = frozenset() if settled else self._first
+            believed = self._told_s is not None and not self._is_over(self._told_s, now_s)
+            lost = self._first if believed else frozenset()
             return judge(claims, Known(statuses, self._site.statuses, stored, lost))
 
     def _memories(
@@ -230,7 +232,7 @@ class Leading:
             # The database is away.  Asked again: it may know of owners that nobody else has told of.
             self._stored = self._office.clerk.ask_owners()
             return {}
-        self._stored = None
+        self._stored, self._told_s = None, self._office.clock.monotonic_s()
         return found
 
     def _until(self, end_s: float) -> Callable[[], bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -232,6 +233,27 @@ def test_all_is_lost_but_the_agents_and_no_epoch_comes_twice(site: Place, tmp_pa
     site.run(20, until=lambda: site.each_once(names))
     after = site.grants()
     assert all(after[camera].epoch > before[camera].epoch for camera in names if after[camera] != before[camera])
+
+
+def test_no_camera_starts_anew_while_an_empty_redis_waits_for_the_database(site: Place) -> None:
+    names = settled(site)
+    before = {name: owner.node_id for name, owner in site.grants().items()}
+    site.kill(site.registries[0])
+    site.client.flushall()
+    stored: Future[dict[str, Owner]] = Future()
+    registry = site.registry("registry-2")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(type(registry.made.clerk), "ask_owners", lambda _clerk: stored)
+        site.run(AFTER_LEADER_S + 3 * LEASE_S)
+    assert registry.leads
+    assert not registry.site.statuses, "who owned them may be in the database"
+    # It says now that it knows nothing, either: nodes have the time of a lease to say what they serve.
+    stored.set_result({})
+    site.run(LEASE_S + 2)
+    assert {name: owner.node_id for name, owner in registry.site.owners().items()} == before
+    assert sorted(before) == names
+    assert site.each_once(names)
+    assert not any(host.lost for host in site.hosts)
 
 
 def lie(site: Place, liar: Host, names: list[str], above: int = 0) -> None:
