@@ -34,11 +34,13 @@ REDIS_PAUSE_S: Final = 2.0
 #: Digits of the numbers that the script compares as text: Lua's numbers lose the last digits of nanoseconds.
 _DIGITS: Final = 20
 
-#: KEYS: the hash.  ARGV: the newest order that the writer knows, then field and value pairs.  Returns 1 when stored, 0
-#: when there is one that the writer does not know.
+#: KEYS: the hash.  ARGV: the newest order that the writer knows, then field and value pairs, `order` and `state` first.
+#: Returns 1 when stored, 0 when there is one that the writer does not know.  What is there already is known: the client
+#: asks again when the connection broke before the answer.
 _SAVE: Final = """
-local there = redis.call('HGET', KEYS[1], 'order')
-if there and there > ARGV[1] then return 0 end
+local there = redis.call('HMGET', KEYS[1], 'order', 'state')
+local is_this = there[1] == ARGV[3] and there[2] == ARGV[5]
+if there[1] and there[1] > ARGV[1] and not is_this then return 0 end
 redis.call('HSET', KEYS[1], unpack(ARGV, 2))
 return 1
 """
@@ -118,6 +120,8 @@ class JudgeStore:
         self._saved: dict[str, int] = {}
         #: By camera, the order of the newest snapshot in Redis that was read or written here.
         self._seen: dict[str, str] = {}
+        #: By camera, order and body of a snapshot of which Redis did not say whether it has it.
+        self._unsure: dict[str, tuple[str, bytes]] = {}
         #: Why Redis cannot be used at the moment; empty when it can.
         self.redis_fault = ""
         state_path(state_dir, "x").parent.mkdir(parents=True, exist_ok=True)
@@ -148,33 +152,49 @@ class JudgeStore:
 
     def is_overtaken(self, camera_id: str) -> bool:
         """Whether another judge of the camera is further on; False when Redis does not tell."""
-        seen = self._seen.get(camera_id)
-        if seen is None or not self.may_try:
+        if camera_id not in self._seen or not self.may_try:
             return False
         try:
             with translated("judge snapshot"):
+                self._make_sure(camera_id)
                 there: bytes | None = self._client.hget(redis_key(camera_id), "order")
         except Unavailable as exc:
             self._away(exc)
             return False
         self._back()
-        return there is not None and there.decode() > seen
+        return there is not None and there.decode() > self._seen[camera_id]
+
+    def _make_sure(self, camera_id: str) -> None:
+        """Find out whether Redis has what it was given and did not answer for: it is ours, and not a newer judge's.
+
+        Of two judges that know the same snapshot both may write one of the same order, so the body is compared too.
+        """
+        given = self._unsure.get(camera_id)
+        if given is None:
+            return
+        order, body = self._client.hmget(redis_key(camera_id), "order", "state")
+        if order is not None and (order.decode(), body) == given:
+            self._seen[camera_id] = given[0]
+        del self._unsure[camera_id]
 
     def _to_redis(self, camera_id: str, judge: CameraJudge, order: str, body: bytes) -> Saved:
         if self._clock.monotonic_s() < self._pause_until_s:
             return Saved.DISK
-        # Not read since Redis was away: whoever is further by the clips alone is.
-        known = self._seen.get(camera_id, order)
-        fields: list[str | int | bytes] = [known, "order", order, "state", body]
+        fields: list[str | int | bytes] = ["order", order, "state", body]
         for name, value in judge.ledger.counters.items():
             fields += [name, value]
         try:
             with translated("judge snapshot"):
-                stored = self._script(keys=[redis_key(camera_id)], args=fields)
+                self._make_sure(camera_id)
+                # Not read since Redis was away: whoever is further by the clips alone is.
+                known = self._seen.get(camera_id, order)
+                self._unsure[camera_id] = order, body
+                stored = self._script(keys=[redis_key(camera_id)], args=[known, *fields])
         except Unavailable as exc:
             self._away(exc)
             return Saved.DISK
         self._back()
+        del self._unsure[camera_id]
         if not stored:
             return Saved.STALE
         self._seen[camera_id] = order
@@ -206,6 +226,7 @@ class JudgeStore:
 
     def _from_redis(self, camera_id: str) -> bytes | None:
         self._seen.pop(camera_id, None)
+        self._unsure.pop(camera_id, None)
         try:
             with translated("judge snapshot"):
                 order, body = self._client.hmget(redis_key(camera_id), "order", "state")
