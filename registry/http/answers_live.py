@@ -83,7 +83,7 @@ class Node(Frozen):
     #: How many cameras it owns (`container_load` in Redis), and how many it says that it serves.
     owns: int
     serves: int
-    #: How full these make it, by the shortest of its resources, or by their number where it does not tell its capacity;
+    #: How full these make it, by the scarcest of its resources, or by their number where it does not tell its capacity;
     #: 1 is full.
     load: float
     drain: Drain | None

@@ -85,7 +85,7 @@ class NodeStanding:
 
     Attributes:
         version: of the last order to it (`store.nodes.NodeRow`); 0: it was never noted.
-        load: how full it is, by the shortest of its resources; 1 is full.
+        load: how full it is, by the scarcest of its resources; 1 is full.
         report: the newest one; none: it has not reported to this registry.
         drain: none: it does not hand its cameras over.
     """
