@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -11,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from nodeagent.contract.probe import ProbeOrder, ProbeResult
 from tests.support.missing import not_tested
-from tests.support.registry_http import LIFE, NODES, RegistryServing, serving_registry
+from tests.support.registry_http import LIFE, NODES, SOON_S, RegistryServing, report_of, serving_registry
 from tests.support.registry_store import draft, rule, writer
 
 #: Requests per operation: all together take some ten seconds.
@@ -35,7 +38,30 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServi
         serving.core.changed(["gate-1"])
         serving.report(*NODES)
         serving.give("gate-1", "n1")
-        yield serving
+        with probing_nodes(serving):
+            yield serving
+
+
+@contextmanager
+def probing_nodes(registry: RegistryServing) -> Iterator[None]:
+    """Nodes that report all the while, and say of each camera that they are to look at that they do not reach it."""
+    stop = threading.Event()
+
+    def report() -> None:
+        results: dict[str, tuple[ProbeResult, ...]] = dict.fromkeys(NODES, ())
+        while not stop.wait(SOON_S):
+            for node_id in NODES:
+                answer = registry.core.report(report_of(node_id, probes=results[node_id]))
+                orders = map(ProbeOrder.model_validate, answer.probes)
+                results[node_id] = tuple(ProbeResult(probe_id=each.probe_id, trouble="no route") for each in orders)
+
+    thread = threading.Thread(target=report, name="nodes")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_no_request_is_answered_with_a_server_error(schemathesis: Any, registry: RegistryServing) -> None:
