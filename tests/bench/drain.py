@@ -21,7 +21,7 @@ from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.report import Kind
 from nodeagent.infra.bus.connect import open_bus
 from nodeagent.infra.bus.topology import clips_queue, detections_queue
-from nodeagent.infra.journals import journaled
+from nodeagent.infra.journals import untold
 from nodeagent.infra.storage import Storage, StoredClip
 from nodeagent.judge.store import read_account
 from tests.bench.harness import Result, result
@@ -122,7 +122,7 @@ def _drain(cluster: Cluster) -> Drained:
 def _left_behind(cluster: Cluster) -> Iterator[str]:
     """Looked at past the agent: its folders and the broker."""
     settings = cluster.agents[DRAINED].settings
-    yield from (f"journal of {name}" for name in sorted(journaled(settings.node.state_dir)))
+    yield from (f"journal of {name}" for name in sorted(untold(settings.node.state_dir)))
     storage = Storage(settings.pools)
     yield from (f"open clip of {name}" for name in cluster.cameras if storage.parts(name))
     bus = open_bus(settings)
