@@ -13,6 +13,7 @@ alarm's merge by time) takes over.
 from __future__ import annotations
 
 import logging
+import secrets
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -34,11 +35,12 @@ REDIS_PAUSE_S: Final = 2.0
 #: Digits of the numbers that the script compares as text: Lua's numbers lose the last digits of nanoseconds.
 _DIGITS: Final = 20
 
-#: KEYS: the hash.  ARGV: the newest order that the writer knows, then field and value pairs, `order` and `state` first.
-#: Returns 1 when stored, 0 when there is one that the writer does not know.  What is there already is known: the client
-#: asks again when the connection broke before the answer.
+#: KEYS: the hash.  ARGV: the newest order that the writer knows, then field and value pairs, `order` and `writer`
+#: first.  Returns 1 when stored, 0 when there is one that the writer does not know.  What it wrote itself is known: the
+#: client asks again when the connection broke before the answer.  Two judges make the same snapshot of the same clip,
+#: so only the writer's name tells whose it is.
 _SAVE: Final = """
-local there = redis.call('HMGET', KEYS[1], 'order', 'state')
+local there = redis.call('HMGET', KEYS[1], 'order', 'writer')
 local is_this = there[1] == ARGV[3] and there[2] == ARGV[5]
 if there[1] and there[1] > ARGV[1] and not is_this then return 0 end
 redis.call('HSET', KEYS[1], unpack(ARGV, 2))
@@ -120,8 +122,9 @@ class JudgeStore:
         self._saved: dict[str, int] = {}
         #: By camera, the order of the newest snapshot in Redis that was read or written here.
         self._seen: dict[str, str] = {}
-        #: By camera, order and body of a snapshot of which Redis did not say whether it has it.
-        self._unsure: dict[str, tuple[str, bytes]] = {}
+        #: By camera, the order of a snapshot of which Redis did not say whether it has it.
+        self._unsure: dict[str, str] = {}
+        self._writer = secrets.token_hex(8)
         #: Why Redis cannot be used at the moment; empty when it can.
         self.redis_fault = ""
         state_path(state_dir, "x").parent.mkdir(parents=True, exist_ok=True)
@@ -167,20 +170,20 @@ class JudgeStore:
     def _make_sure(self, camera_id: str) -> None:
         """Find out whether Redis has what it was given and did not answer for: it is ours, and not a newer judge's.
 
-        Of two judges that know the same snapshot both may write one of the same order, so the body is compared too.
+        Of two judges that know the same snapshot both may write one of the same order, so the writer is compared too.
         """
         given = self._unsure.get(camera_id)
         if given is None:
             return
-        order, body = self._client.hmget(redis_key(camera_id), "order", "state")
-        if order is not None and (order.decode(), body) == given:
-            self._seen[camera_id] = given[0]
+        there = self._client.hmget(redis_key(camera_id), "order", "writer")
+        if there == [given.encode(), self._writer.encode()]:
+            self._seen[camera_id] = given
         del self._unsure[camera_id]
 
     def _to_redis(self, camera_id: str, judge: CameraJudge, order: str, body: bytes) -> Saved:
         if self._clock.monotonic_s() < self._pause_until_s:
             return Saved.DISK
-        fields: list[str | int | bytes] = ["order", order, "state", body]
+        fields: list[str | int | bytes] = ["order", order, "writer", self._writer, "state", body]
         for name, value in judge.ledger.counters.items():
             fields += [name, value]
         try:
@@ -188,7 +191,7 @@ class JudgeStore:
                 self._make_sure(camera_id)
                 # Not read since Redis was away: whoever is further by the clips alone is.
                 known = self._seen.get(camera_id, order)
-                self._unsure[camera_id] = order, body
+                self._unsure[camera_id] = order
                 stored = self._script(keys=[redis_key(camera_id)], args=[known, *fields])
         except Unavailable as exc:
             self._away(exc)

@@ -104,3 +104,12 @@ def test_a_save_whose_answer_was_lost_takes_nothing_from_a_judge_that_went_on_fr
     site.clock.later_s += REDIS_PAUSE_S
     assert site.store.is_overtaken("cam")
     assert site.save() is Saved.STALE
+
+
+def test_of_two_judges_that_make_the_same_of_a_clip_one_is_further_on(site: Site) -> None:
+    store, judge = site.another()
+    judge.ledger.arrive(CLIPS[1].header)
+    judge.judge(CLIPS[1])
+    assert site.save() is Saved.BOTH
+    assert store.is_overtaken("cam")
+    assert store.save(judge) is Saved.STALE
