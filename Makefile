@@ -71,7 +71,7 @@ else
 endif
 
 # What kills and starts servers and whole agents; single workers and what only computes need their cores more.
-WAITING := tests/fault tests/contract tests/integration tests/e2e
+WAITING := tests/fault tests/contract tests/e2e
 
 test-waiting:
 	$(PY) -m pytest $(WAITING)
