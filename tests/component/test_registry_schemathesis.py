@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from nodeagent.contract.probe import ProbeOrder, ProbeResult
+from nodeagent.contract.probe import ProbeOrder, ProbeResult, StreamAnswer
+from nodeagent.contract.states import State
 from tests.support.missing import not_tested
 from tests.support.registry_http import LIFE, NODES, SOON_S, RegistryServing, report_of, serving_registry
 from tests.support.registry_store import draft, rule, writer
@@ -53,7 +54,7 @@ def probing_nodes(registry: RegistryServing) -> Iterator[None]:
             for node_id in NODES:
                 answer = registry.core.report(report_of(node_id, probes=results[node_id]))
                 orders = map(ProbeOrder.model_validate, answer.probes)
-                results[node_id] = tuple(ProbeResult(probe_id=each.probe_id, trouble="no route") for each in orders)
+                results[node_id] = tuple(map(unreachable, orders))
 
     thread = threading.Thread(target=report, name="nodes")
     thread.start()
@@ -62,6 +63,12 @@ def probing_nodes(registry: RegistryServing) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+
+
+def unreachable(order: ProbeOrder) -> ProbeResult:
+    """What a node says that looked: a node that could not look makes the registry answer that its gateway is bad."""
+    streams = tuple(StreamAnswer(stream=name, state=State.SOURCE_DOWN, detail="no route") for name in order.streams)
+    return ProbeResult(probe_id=order.probe_id, streams=streams)
 
 
 def test_no_request_is_answered_with_a_server_error(schemathesis: Any, registry: RegistryServing) -> None:
