@@ -143,7 +143,10 @@ def test_every_kind_of_source_is_recorded(tmp_path: Path, videos: dict[str, Path
         tasks = one.bench.tasks()
         times = [time_ns for task in tasks for time_ns in task.sample_ns]
         assert len(times) >= len(numbers) // 2 - 2, name
-        assert all(0.05 < (b - a) / NS_PER_S < 0.6 for a, b in itertools.pairwise(times)), (name, times)
+        # The times of MJPEG over HTTP are those of its arrival: a busy machine is late.
+        least_s, most_s = (0.0, 1.5) if name == "http-mjpeg" else (0.05, 0.6)
+        steps_s = [(b - a) / NS_PER_S for a, b in itertools.pairwise(times)]
+        assert all(least_s < step_s < most_s for step_s in steps_s), (name, steps_s)
         assert abs(sum(task.duration_ns for task in tasks) / NS_PER_S - len(numbers) / 10) < 0.7, name
         assert one.bench.counts["decode_errors"] == 0, name
         # The picture's sound, where the source has some, from the first clip on.

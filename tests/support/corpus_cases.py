@@ -45,14 +45,14 @@ class Case:
 
     Attributes:
         make: writes it into a folder.
-        state: how its source ends.
+        state: how its source ends; None where chance decides between the file's end and a broken stream.
         seconds: how much of it is recorded; None where chance decides.
         problem: the state that is shown although its source delivers.
         whole: whether its clips decode without an error; else they can be read, and broken frames stay broken.
     """
 
     make: Make
-    state: State = State.SOURCE_ENDED
+    state: State | None = State.SOURCE_ENDED
     seconds: float | None = 4.0
     problem: State | None = None
     whole: bool = True
@@ -199,9 +199,9 @@ CASES: dict[str, Case] = {
     "noise between": Case(_again_after_noise, seconds=8.0),
     "bit errors 1e-6": Case(_bits(_ts, 1e-6), seconds=None, whole=False),
     "bit errors 1e-5": Case(_bits(_ts, 1e-5), seconds=None, whole=False),
-    # Broken tables announce tracks that are none.
-    "bit errors 1e-4": Case(_bits(_ts, 1e-4), _BAD, None, whole=False),
-    "bit errors 1e-3": Case(_bits(_ts, 1e-3), _BAD, None, whole=False),
+    # Broken tables announce tracks that are none: which bytes are hit depends on how long each encoding comes out.
+    "bit errors 1e-4": Case(_bits(_ts, 1e-4), None, None, whole=False),
+    "bit errors 1e-3": Case(_bits(_ts, 1e-3), None, None, whole=False),
     "bit errors 1e-2": Case(_bits(_ts, 1e-2), seconds=None, whole=False),
     "bit errors 1e-4, bare": Case(_bits(_bare, 1e-4), seconds=None, whole=False),
     "bit errors 1e-3, bare": Case(_bits(_bare, 1e-3), seconds=None, whole=False),
