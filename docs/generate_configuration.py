@@ -25,6 +25,7 @@ from nodeagent.contract.geometry import Zone
 from nodeagent.contract.ids import ID_PATTERN
 from nodeagent.contract.report import Phase
 from nodeagent.contract.rule import IntrusionRule, LoiteringRule, RuleBase
+from nodeagent.contract.schedule import Schedule
 from nodeagent.contract.states import MEANING
 from nodeagent.inference.description import InputDescription, ModelDescription, OutputDescription
 from nodeagent.infra.bus.rabbitmq_layout import Layout, Queue, layout
@@ -47,6 +48,7 @@ NESTED: tuple[tuple[str, type[BaseModel], str], ...] = (
     ('[[cameras.rules]], kind = "intrusion"', IntrusionRule, "RuleBase"),
     ('[[cameras.rules]], kind = "loitering"', LoiteringRule, "RuleBase"),
     ("cameras.rules.zones, cameras.rules.exclude", Zone, ""),
+    ("cameras.rules.schedule", Schedule, ""),
 )
 MODEL_FILE: tuple[tuple[str, type[BaseModel]], ...] = (
     ("The file itself", ModelDescription),

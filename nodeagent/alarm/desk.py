@@ -205,7 +205,7 @@ class AlarmDesk:
                 "alarm %s: %s %s at %s", row.dedup_key, row.rule_id, row.zone, row.camera_id,
                 extra={"event": "alarm_recorded", "alarm": row.id, "camera": row.camera_id},
             )  # fmt: skip
-        if row.state in FINAL and message.stage == "started":
+        if row.state in FINAL and message.stage == "started" and not recorded.new:
             self._cell.add("duplicates")
         if message.stage != "started":
             # The message `started` carries the work; this one only had something to add.

@@ -19,7 +19,7 @@ from nodeagent.alarm.merge import ZONE_MAX, Confirmation, Known, amend, known_fr
 from nodeagent.alarm.states import DONE, OPEN, Event, sources
 from nodeagent.contract.alarm import AlarmMessage
 from nodeagent.contract.errors import AgentError, Unavailable
-from nodeagent.infra.alarm_records import AlarmRow, PushRow, pushes_of, row_from
+from nodeagent.infra.alarm_records import AlarmRow, AlarmState, PushRow, pushes_of, row_from
 from nodeagent.infra.database import reading, write
 from nodeagent.infra.tables import alarm, alarm_key, alarm_slot, push_attempt
 
@@ -273,11 +273,19 @@ def _record(connection: Connection, message: AlarmMessage, now_ns: int) -> Recor
 
 
 def _touching(connection: Connection, slot_id: int, message: AlarmMessage) -> int | None:
-    """The latest alarm of the slot whose interval touches the message's within the cooldown."""
+    """The latest alarm of the slot whose interval touches the message's within the cooldown.
+
+    What is told of and what is not are never one alarm.
+    """
     earliest_ns, latest_ns = reach_ns(message)
     query = (
         select(alarm.c.id)
-        .where(alarm.c.slot_id == slot_id, alarm.c.started_ns <= latest_ns, alarm.c.last_ns >= earliest_ns)
+        .where(
+            alarm.c.slot_id == slot_id,
+            alarm.c.shadow == message.shadow,
+            alarm.c.started_ns <= latest_ns,
+            alarm.c.last_ns >= earliest_ns,
+        )
         .order_by(alarm.c.started_ns.desc(), alarm.c.id.desc())
         .limit(1)
     )
@@ -296,6 +304,8 @@ def _known_values(known: Known) -> dict[str, Any]:
 
 
 def _first_values(slot_id: int, message: AlarmMessage, now_ns: int) -> dict[str, Any]:
+    # In shadow mode it is final at once, in this one statement: there is no step that could begin to cut or push.
+    states = (AlarmState.RECEIVED, *([AlarmState.RECORDED] if message.shadow else []))
     return {
         **_known_values(known_from(message)),
         "slot_id": slot_id,
@@ -305,9 +315,10 @@ def _first_values(slot_id: int, message: AlarmMessage, now_ns: int) -> dict[str,
         "rule_id": message.rule_id,
         "zone": message.zone,
         "messages": 1,
-        "state": "received",
-        "state_reason": "",
-        "state_times": {"received": now_ns},
+        "shadow": message.shadow,
+        "state": states[-1].value,
+        "state_reason": "shadow mode" if message.shadow else "",
+        "state_times": {state.value: now_ns for state in states},
         "starts": 0,
         "claimed_until_ns": now_ns,
         "partial": False,

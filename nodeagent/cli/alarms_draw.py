@@ -28,7 +28,7 @@ def table(rows: Sequence[AlarmRow], zone: ZoneInfo) -> Table:
             Text(row.camera_id),
             Text(f"{row.rule_id} / {row.zone}"),
             row.severity,
-            Text(row.state, style=_STYLE.get(row.state, "")),
+            Text(f"{row.state}, shadow" if row.shadow else row.state, style=_STYLE.get(row.state, "")),
             _replay(row),
             _pushes(row),
         )

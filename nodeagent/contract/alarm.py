@@ -14,9 +14,12 @@ from nodeagent.contract.rule import Severity
 Stage = Literal["started", "updated", "ended"]
 
 
-def dedup_key(camera_id: str, rule_id: str, zone: str, episode_started_ns: int) -> str:
-    """Key of an episode: the same for every message about it, whoever sends it and however often (32 hex digits)."""
-    text = "\x1f".join((camera_id, rule_id, zone, str(episode_started_ns)))
+def dedup_key(camera_id: str, rule_id: str, zone: str, episode_started_ns: int, shadow: bool = False) -> str:
+    """Key of an episode: the same for every message about it, whoever sends it and however often (32 hex digits).
+
+    One of a rule in shadow mode has another key than one that is told of, though all else is the same.
+    """
+    text = "\x1f".join((camera_id, rule_id, zone, str(episode_started_ns), *(["shadow"] if shadow else [])))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -62,6 +65,8 @@ class AlarmMessage(Frozen):
     rule_kind: str
     zone: str
     severity: Severity
+    #: Whether the rule is in shadow mode: it is recorded, and nobody is told.
+    shadow: bool = False
     #: Capture time at which the zone became occupied against the rule.
     episode_started_ns: UtcNs
     #: Capture time of the sample that made it an alarm.

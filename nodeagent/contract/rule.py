@@ -12,7 +12,8 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from nodeagent.contract.geometry import Anchor, Unit, Zone
-from nodeagent.contract.ids import FrozenStrict, Number, RuleId
+from nodeagent.contract.ids import FrozenStrict, Number, RuleId, Switch
+from nodeagent.contract.schedule import Schedule
 
 Severity = Literal["info", "warning", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
@@ -44,6 +45,10 @@ class RuleBase(FrozenStrict):
     cooldown_s: Seconds = 30.0
     #: How urgent the alarm is for who receives it.
     severity: Severity = "warning"
+    #: When the rule is armed; none: always.
+    schedule: Schedule | None = None
+    #: Judged and recorded, but nobody is told: for trying a rule before it counts.
+    shadow: Switch = False
 
     @model_validator(mode="after")
     def _zone_names_differ(self) -> RuleBase:

@@ -61,6 +61,7 @@ class AlarmRow:
         dedup_key: key of its first message, the Idempotency-Key of its pushes.
         started_ns, confirmed_ns, last_ns, ended_ns: capture times of the episode; `ended_ns` is none while it lasts.
         sample_ns: capture time of the confirming sample.
+        shadow: of a rule in shadow mode: recorded without replay, and nobody is told.
         timings: wall clock, UTC ns, by step: `closed`, `inference_started`, `inference_done`, `judged`, then the states
             of this row by their names.
         replay_path: the MP4; none before it is cut, and when there was nothing to cut.
@@ -82,6 +83,7 @@ class AlarmRow:
     node_id: str
     epoch: int
     severity: str
+    shadow: bool
     started_ns: int
     confirmed_ns: int
     last_ns: int

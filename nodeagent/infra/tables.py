@@ -70,6 +70,8 @@ alarm = Table(
     Column("node_id", name_type(63), nullable=False),
     Column("epoch", BigInteger, nullable=False),
     Column("severity", String(16), nullable=False),
+    #: Of a rule in shadow mode: nobody is told.  The default is for agents of the release before.
+    Column("shadow", Boolean, nullable=False, server_default="0"),
     Column("started_ns", BigInteger, nullable=False),
     Column("confirmed_ns", BigInteger, nullable=False),
     #: Until this capture time the episode is known to have lasted.

@@ -104,6 +104,9 @@ class CameraJudge:
         messages: list[AlarmMessage] = []
         for number in range(first, last):
             part = slice(bounds[number], bounds[number + 1])
+            lapsed = self.rules.arming.step(self.tracks.last_ns, header.sample_ns[number])
+            if lapsed is not None:
+                messages += self._disarm(lapsed, header.epoch, header.sample_ns[number])
             step_ns = self._watch(header.sample_ns[number])
             matching = update(
                 self.tracks,
@@ -118,6 +121,16 @@ class CameraJudge:
             sample = _Sample(header, number, part, matching.track, seen[number], step_ns)
             messages += self._step(clip, sample)
         return messages
+
+    def _disarm(self, places: Flags, epoch: int, sample_ns: int) -> list[AlarmMessage]:
+        """These places, (places,) bool, are not armed, or were not for a while: clocks and episodes end with that."""
+        self.presence.clear(places)
+        last_ns, arming = self.tracks.last_ns, self.rules.arming
+        return [
+            self._tell(place, "ended", epoch, sample_ns, NOTHING)
+            for place in places.nonzero()[0].tolist()
+            if self.episodes.cut(place, arming.end_ns(place, last_ns, sample_ns))
+        ]
 
     def _watch(self, sample_ns: int) -> int:
         """Advance watched time to this sample; return by how much."""
@@ -142,7 +155,7 @@ class CameraJudge:
         """Judge one sample whose boxes are already in the tracks."""
         rules, sample_ns = self.rules, sample.sample_ns
         self.presence.see(
-            sample.seen,
+            sample.seen.within(rules.arming.armed) if rules.arming.quiet else sample.seen,
             sample.track,
             sample_ns=sample_ns,
             watched_ns=self.watched_ns,
@@ -183,6 +196,9 @@ class CameraJudge:
             verdict = kind.judge(view)
             breaks[:, part], holds[part] = verdict.breaks, verdict.holds
             views.append(view)
+        if self.rules.arming.quiet:
+            breaks &= self.rules.arming.armed
+            holds &= self.rules.arming.armed
         return breaks, holds, views
 
     def _transitions(

@@ -166,7 +166,7 @@ class Episodes:
         self.rows["ended_ns"][place] = self.rows["clear_ns"][place]
 
     def cut(self, place: int, last_ns: int) -> bool:
-        """End the episode at `place` because its rule is gone; return whether there was an open one."""
+        """End the episode at `place` because its rule is gone or disarmed; return whether there was an open one."""
         row = self.rows[place]
         if row["phase"] not in OPEN:
             return False

@@ -100,7 +100,7 @@ class Author:
         started_ns, confirmed_ns = int(episode["started_ns"]), int(episode["confirmed_ns"])
         return AlarmMessage(
             stage=stage,
-            dedup_key=dedup_key(self.camera_id, rule.rule_id, zone.name, started_ns),
+            dedup_key=dedup_key(self.camera_id, rule.rule_id, zone.name, started_ns, rule.shadow),
             node_id=self.node_id,
             camera_id=self.camera_id,
             epoch=epoch,
@@ -108,6 +108,7 @@ class Author:
             rule_kind=place.kind,
             zone=zone.name,
             severity=rule.severity,
+            shadow=rule.shadow,
             episode_started_ns=started_ns,
             confirmed_ns=confirmed_ns,
             ended_ns=int(episode["ended_ns"]) if stage == "ended" else None,

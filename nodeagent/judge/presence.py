@@ -51,6 +51,11 @@ class Sighting:
     place: Indices
     counts: Flags
 
+    def within(self, places: Flags) -> Sighting:
+        """The same without what lies in other places than these, (places,) bool."""
+        keep = places[self.place]
+        return Sighting(self.box[keep], self.place[keep], self.counts)
+
 
 class Presence:
     """Clocks of all tracks in all places.
@@ -142,6 +147,12 @@ class Presence:
         box = box_of[rows]
         seen_outside = (box >= 0) & counts[box, columns]
         self.counted_to.reshape(-1)[cells[seen_outside]] = NEVER
+
+    def clear(self, places: Flags) -> None:
+        """Stop all clocks of these places, (places,) bool: who is there comes in anew."""
+        self.last_in[:, places] = NEVER
+        self.counted_to[:, places] = NEVER
+        self.subject[:, places] = False
 
     def rearrange(self, origin: Indices) -> None:
         """Take over the clocks when the places change: column i comes from column `origin[i]`; -1: starts empty."""

@@ -19,6 +19,7 @@ from nodeagent.judge.association import Flags, Floats, Indices
 from nodeagent.judge.presence import Sighting
 from nodeagent.judge.rules import KINDS
 from nodeagent.judge.rules.port import Kind, Place, limits_ns
+from nodeagent.judge.schedule import Arming
 from nodeagent.judge.tracker import TrackerSettings
 from nodeagent.judge.zones import Polygons, anchor_points
 
@@ -74,6 +75,7 @@ class RuleSet:
         places: every zone of every rule, grouped by kind.
         kinds: (slice of `places`, judge) of each kind.
         grace_ns, exit_ns, cooldown_ns: (places,) int64.
+        arming: which places are armed.
         tracker: thresholds that fit the rules.
     """
 
@@ -91,6 +93,7 @@ class RuleSet:
         self.grace_ns = limits_ns([min(rule.grace_s, GRACE_MAX_S) for rule in of_place])
         self.exit_ns = limits_ns([rule.exit_s for rule in of_place])
         self.cooldown_ns = limits_ns([rule.cooldown_s for rule in of_place])
+        self.arming = Arming([rule.schedule for rule in of_place])
         self.tracker = _tracker_settings(rules)
         self._compile_filters(of_place)
         self._compile_spots()
@@ -142,8 +145,8 @@ class RuleSet:
     def origins(self, old: RuleSet) -> tuple[Indices, Indices]:
         """Where each place comes from in `old`: (places,) for its clocks, (places,) for its episode; -1: it is new.
 
-        An episode lives on while kind, rule id and zone name stay.  Clocks do only if what they measure stays too: the
-        polygon, exclusions, anchor, classes, score and size.
+        An episode lives on while kind, rule id, zone name and shadow mode stay.  Clocks do only if what they measure
+        stays too: the polygon, exclusions, anchor, classes, score and size.
         """
         known = {place.key: number for number, place in enumerate(old.places)}
         episodes = np.array([known.get(place.key, -1) for place in self.places], np.intp)

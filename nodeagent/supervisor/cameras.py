@@ -101,7 +101,7 @@ class TomlCameras:
         faults = [*_models_not_loaded(fresh, self._running), *_classes_not_loaded(fresh, self._running)]
         if faults:
             raise ConfigError(faults)
-        others = (name for name in Settings.model_fields if name not in ("cameras", "pool"))
+        others = (name for name in Settings.model_fields if name not in ("cameras", "calendars", "pool"))
         self.needs_restart = tuple(n for n in others if getattr(fresh, n) != getattr(self._running, n))
         self.pools = fresh.pools
         return fresh.cameras

@@ -1,7 +1,8 @@
 """A file of cameras for `registry import`: the `[[cameras]]` of an agent's TOML, with all of its faults.
 
-Each may also have what the registry alone knows of a camera: `enabled`, `group` and `labels`.  Other sections are
-passed over, so that an agent's file can be given as it is; so models and classes of retention need not be there.
+Each may also have what the registry alone knows of a camera: `enabled`, `group` and `labels`.  Schedules may name
+the file's `[[calendars]]`.  Other sections are passed over, so that an agent's file can be given as it is; so models
+and classes of retention need not be there.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pydantic_core import ErrorDetails
 
 from nodeagent.contract.errors import ConfigError, Fault
 from nodeagent.contract.ids import CameraId
+from nodeagent.infra.settings.calendars import calendar_faults
 from nodeagent.infra.settings.crosscheck import camera_faults
 from nodeagent.infra.settings.document import read_text
 from nodeagent.infra.settings.faults import faults_of
@@ -62,7 +64,7 @@ def load_cameras(path: Path) -> list[FileCamera]:
     tables = doc.get("cameras")
     if not isinstance(tables, list) or not tables:
         raise ConfigError([Fault("cameras", "expected at least one [[cameras]]")])
-    faults = camera_faults(doc)
+    faults = [*calendar_faults(doc), *camera_faults(doc)]
     try:
         drafts = ImportDraft.model_validate({"cameras": [_split(table) for table in tables]}).cameras
     except ValidationError as exc:

@@ -69,6 +69,19 @@ def test_pins_on_a_disk_that_was_away_when_the_alarm_ended_go_when_it_is_back(
     assert len(world.storage.pinned("of-another-database")) == len(clips)
 
 
+def test_an_alarm_in_shadow_mode_is_recorded_and_nobody_is_told(world: World, receiver: PushReceiver) -> None:
+    add_clips(world.storage, world.folder)
+    world.bus.put(message(shadow=True))
+    world.bus.put(message(shadow=True, stage="ended", ended_ns=T0 + 40 * S))
+    world.until(lambda: len(world.bus.acked) == 2)
+    row = world.row
+    assert (row.shadow, row.state, row.state_reason) == (True, AlarmState.RECORDED, "shadow mode")
+    assert (row.ended_ns, row.messages, row.replay_path, row.pushes) == (T0 + 40 * S, 2, None, ())
+    assert (receiver.pushes, world.storage.pinned(row.dedup_key), world.desk.in_hand) == ([], [], 0)
+    counters = {name: world.ctx.cell.get(name) for name in ("received", "rows", "pushed", "duplicates")}
+    assert counters == {"received": 2, "rows": 1, "pushed": 0, "duplicates": 0}
+
+
 def test_a_message_of_a_pushed_alarm_amends_and_pushes_nothing(world: World, receiver: PushReceiver) -> None:
     add_clips(world.storage, world.folder)
     world.bus.put(message())

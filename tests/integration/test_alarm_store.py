@@ -66,6 +66,29 @@ def test_beyond_the_cooldown_or_in_another_slot_it_is_another_alarm(engine: Engi
     assert [store.record(one, T0).new for one in sent] == [True] * 6
 
 
+def test_what_is_told_of_and_what_is_not_are_never_one_alarm(engine: Engine) -> None:
+    store = AlarmStore(engine, "w")
+    tried = store.record(message(shadow=True), T0)
+    real = store.record(message(), T0)
+    assert (tried.row.shadow, tried.row.state, tried.row.state_reason) == (True, AlarmState.RECORDED, "shadow mode")
+    assert (real.new, real.row.shadow, real.row.state) == (True, False, AlarmState.RECEIVED)
+    # Other keys within the cooldown, as of a judge that lost its memory: each goes to its own.
+    after = [store.record(message(shadow=shadow, confirmed_ns=T0 + 30 * S), T0) for shadow in (True, False)]
+    assert [(one.new, one.row.id) for one in after] == [(False, tried.row.id), (False, real.row.id)]
+    # Nobody takes up what needs nothing any more.
+    assert store.forgotten(T0 + S, T0 + S, 10) == [real.row.dedup_key]
+
+
+def test_a_writer_of_the_release_before_leaves_the_column_to_its_default(engine: Engine) -> None:
+    row = AlarmStore(engine, "w").record(message(shadow=True), T0).row
+    with engine.begin() as connection:
+        names = [column.name for column in alarm.columns if column.name not in ("id", "shadow", "dedup_key")]
+        columns = ", ".join(names)
+        connection.exec_driver_sql(f"INSERT INTO alarm (dedup_key, {columns}) SELECT 'old', {columns} FROM alarm")
+    old = show(engine, "old")
+    assert old is not None and (old.id != row.id, old.shadow) == (True, False)
+
+
 def test_a_late_copy_of_an_older_episode_finds_its_alarm_behind_a_newer_one(engine: Engine) -> None:
     store = AlarmStore(engine, "w")
     old = store.record(message(), T0).row

@@ -63,7 +63,7 @@ def message(**changes: Any) -> AlarmMessage:
         ),
         "timings": {"closed": confirmed + NS_PER_S, "judged": confirmed + 2 * NS_PER_S},
     } | changes
-    key = dedup_key(fields["camera_id"], fields["rule_id"], fields["zone"], started)
+    key = dedup_key(fields["camera_id"], fields["rule_id"], fields["zone"], started, fields.get("shadow", False))
     return AlarmMessage(
         dedup_key=fields.pop("dedup_key", key), confirmed_ns=confirmed, episode_started_ns=started, **fields
     )
@@ -76,7 +76,7 @@ def alarm_row(**changes: object) -> AlarmRow:
     fields |= {
         "state": AlarmState.REPLAY_READY, "dedup_key": sent.dedup_key, "kind": "violation", "camera_id": "gate-1",
         "rule_id": "yard", "rule_kind": "intrusion", "zone": "北门", "node_id": "node-1", "severity": "warning",
-        "started_ns": T0, "confirmed_ns": T0 + NS_PER_S, "sample_ns": T0 + NS_PER_S, "subjects": 1,
+        "shadow": False, "started_ns": T0, "confirmed_ns": T0 + NS_PER_S, "sample_ns": T0 + NS_PER_S, "subjects": 1,
         "evidence": sent.evidence, "pushes": (),
         "timings": {"judged": T0 + 2 * NS_PER_S}, "replay_from_ns": T0, "replay_to_ns": T0 + 30 * NS_PER_S,
     }  # fmt: skip

@@ -87,6 +87,27 @@ def test_an_agents_file_can_be_given_as_it_is(tmp_path: Path) -> None:
     assert (yard.draft.enabled, yard.draft.group, yard.draft.labels) == (False, "north/hall-1", {"site": "north"})
 
 
+def test_calendars_of_the_file_go_with_its_rules(tmp_path: Path) -> None:
+    text = (
+        GOOD
+        + """
+  [[cameras.rules]]
+  rule_id = "r"
+  kind = "intrusion"
+  zones = [{ name = "z", polygon = [[0, 0], [1, 0], [0, 1]] }]
+  schedule = { time_zone = "Asia/Shanghai", weekly = ["off 00:00-24:00"], calendar = "plant" }
+[[calendars]]
+name = "plant"
+days_off = ["2026-10-01"]
+"""
+    )
+    path = tmp_path / "c.toml"
+    path.write_text(text.replace("named on the nodes only", "person"))
+    schedule = load_cameras(path)[1].draft.spec.rules[0].schedule
+    assert schedule and schedule.calendar and schedule.calendar.days_off == ("2026-10-01",)
+    assert faults(path, path.read_text().replace("2026-10-01", "October"))["calendars[0].days_off[0]"]
+
+
 def test_what_the_file_does_not_say_stays_as_the_registry_has_it(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text(GOOD.replace("named on the nodes only", "person").replace("enabled = false\n", ""))

@@ -73,6 +73,28 @@ def test_everything_arrives(tmp_path: Path) -> None:
     assert not settings.embedded_redis
 
 
+def test_a_calendar_is_in_the_schedules_that_name_it(tmp_path: Path) -> None:
+    text = (
+        FULL
+        + """
+[[cameras.rules]]
+rule_id = "night"
+kind = "intrusion"
+zones = [{ name = "z", polygon = [[0, 0], [1, 0], [0, 1]] }]
+schedule = { time_zone = "Asia/Shanghai", weekly = ["mon-fri 22:00-06:00", "off 00:00-24:00"], calendar = "plant" }
+[[calendars]]
+name = "plant"
+days_off = ["2026-10-01/2026-10-07", 2027-01-01]
+make_up_days = ["2026-10-10"]
+"""
+    )
+    settings = parse_settings(text, tmp_path / "nodeagent.toml")
+    schedule = settings.cameras[-1].rules[-1].schedule
+    assert schedule and schedule.calendar == settings.calendars[0]
+    assert settings.calendars[0].days_off == ("2026-10-01/2026-10-07", "2027-01-01")
+    assert settings.calendars[0].make_up_as == "mon"
+
+
 def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     settings = parse_settings(FULL, tmp_path / "nodeagent.toml")
     assert settings.node.state_dir == tmp_path / "state"

@@ -287,6 +287,14 @@ def test_a_validators_own_words_are_not_used_for_a_secret() -> None:
             "expected one of ['default', 'yard'], the names under [[retention]]",
         ),
         ("[[retention]]\nname = 'a'\n[[retention]]\nname = 'a'", "retention[1].name", "taken by retention[0]"),
+        ("[[calendars]]\nname = 'a'\n[[calendars]]\nname = 'a'", "calendars[1].name", "taken by calendars[0]"),
+        ("[[calendars]]\nname = 'a'\ndays_off = ['1/10/2026']", "calendars[0].days_off[0]", "expected a day or first"),
+        ("[[calendars]]\nname = 'a'\ndays_off = ['2026-02-29']", "calendars[0].days_off[0]", "expected a day or first"),
+        (
+            "[[calendars]]\nname = 'a'\nmake_up_days = ['2026-10-02/2026-10-01']",
+            "calendars[0].make_up_days[0]",
+            "expected the last day not before the first",
+        ),
     ],
 )
 def test_one_fault(text: str, path: str, message: str) -> None:

@@ -16,6 +16,7 @@ from nodeagent.contract.kept import why_no_name, why_no_url
 #: Lists of tables, with the key that must differ between their items.
 _UNIQUE = (
     ("cameras", "camera_id"),
+    ("calendars", "name"),
     ("models", "name"),
     ("push", "name"),
     ("pool", "path"),
@@ -36,7 +37,8 @@ def cross_faults(doc: dict[str, Any]) -> list[Fault]:
 
 def camera_faults(doc: dict[str, Any]) -> list[Fault]:
     """Faults between fields of the cameras alone, for a document that need not name models and classes."""
-    return [*_twice("cameras", "camera_id", _tables(doc.get("cameras"))), *_rules(doc)]
+    names = [fault for section, key in _UNIQUE[:2] for fault in _twice(section, key, _tables(doc.get(section)))]
+    return [*names, *_rules(doc)]
 
 
 def _tables(value: Any) -> list[tuple[int, dict[str, Any]]]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import tomli
 
 from nodeagent.contract.url import meant_as_source
+from nodeagent.infra.settings.calendars import place_calendars
 from nodeagent.infra.settings.crosscheck import cross_faults
 from nodeagent.infra.settings.document import make_absolute, parse_toml, read_text, validated
 from nodeagent.infra.settings.sections import NodeSettings, Settings
@@ -38,13 +39,15 @@ def load_settings(path: Path) -> Settings:
 
 
 def parse_document(text: str, path: Path) -> dict[str, Any]:
-    """The document of a TOML text, not checked; videos that it names are relative to the folder of `path`.
+    """The document of a TOML text, not checked; videos that it names are relative to the folder of `path`, and its
+    calendars are in the schedules that name them.
 
     Raises:
         ConfigError: it is no TOML.
     """
     doc = parse_toml(text, path)
     _absolute_videos(doc, path.resolve().parent)
+    place_calendars(doc)
     return doc
 
 

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator
 
 from nodeagent.contract.camera import CameraSpec
 from nodeagent.contract.ids import FrozenStrict, ModelName, NodeId, Number, Whole
+from nodeagent.contract.schedule import Calendar
 from nodeagent.contract.url import check_url
 from nodeagent.infra.redis_url import check_redis_url
 from nodeagent.infra.settings.endpoint import EndpointSettings, PeerSettings
@@ -262,6 +263,7 @@ class Settings(FrozenStrict):
     peers: tuple[PeerSettings, ...] = ()
     registry: RegistrySettings | None = None
     log: LogSettings = LogSettings()
+    calendars: tuple[Calendar, ...] = ()
     cameras: tuple[CameraSpec, ...] = ()
 
     @property

@@ -34,9 +34,9 @@ class Place:
         return str(self.rule.kind)  # type: ignore[attr-defined]  # every rule of the union has one
 
     @property
-    def key(self) -> tuple[str, str, str]:
-        """What makes it the same place after a change of rules."""
-        return self.kind, self.rule.rule_id, self.zone.name
+    def key(self) -> tuple[str, str, str, bool]:
+        """What makes it the same place after a change of rules.  What was not told of is no part of what is."""
+        return self.kind, self.rule.rule_id, self.zone.name, self.rule.shadow
 
 
 @dataclass(frozen=True, slots=True)
