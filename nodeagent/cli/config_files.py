@@ -24,7 +24,7 @@ def missing_files(settings: Settings) -> list[Fault]:
         else:
             labels[model.name] = found
     certificates = certificate_faults(settings.endpoint, settings.peers)
-    return [*faults, *_unknown_labels(settings, labels), *_videos(settings), *certificates]
+    return [*faults, *unknown_labels(settings, labels), *_videos(settings), *certificates]
 
 
 def unmarked_disks(settings: Settings) -> list[str]:
@@ -46,7 +46,7 @@ def _labels(file: Path) -> tuple[str, ...] | str:
         return str(exc)
 
 
-def _unknown_labels(settings: Settings, known: dict[str, tuple[str, ...]]) -> Iterator[Fault]:
+def unknown_labels(settings: Settings, known: dict[str, tuple[str, ...]]) -> Iterator[Fault]:
     """Labels that a rule waits for and its model never gives: such a rule would be silent for ever."""
     for i, camera in enumerate(settings.cameras):
         labels = known.get(camera.model or settings.models[0].name)

@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cluster": ("nodeagent.cli.cluster_command:cluster", "Show all nodes of the site, problems first."),
     "config": ("nodeagent.cli.config_command:config", "Check or show the configuration."),
     "clips": ("nodeagent.cli.clips_command:clips", "List recorded clips."),
+    "backtest": ("nodeagent.cli.backtest_command:backtest", "Try rules on stored clips, faster than real time."),
     "alarms": ("nodeagent.cli.alarms_command:alarms", "List alarms, or show one with its pushes."),
     "pool": ("nodeagent.cli.pool_command:pool", "Prepare disks of the storage pool."),
 }

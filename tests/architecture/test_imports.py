@@ -17,9 +17,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inference": _FLOOR,
     "judge": _FLOOR,
     "alarm": _FLOOR,
+    # What the stages do one after another on the bus, in one process without one.
+    "backtest": {*_FLOOR, "capture", "inference", "judge"},
     # The stages' workers are named by dotted path only: the parent process must not load what they need.
     "supervisor": _FLOOR,
-    "cli": {*_FLOOR, "capture", "inference", "judge", "alarm", "supervisor"},
+    "cli": {*_FLOOR, "capture", "inference", "judge", "alarm", "backtest", "supervisor"},
     "registry": {"contract", "infra"},
     # `python -m nodeagent`.
     "__main__": {"cli"},
@@ -32,6 +34,8 @@ MUST_BE_PURE = (
     "nodeagent.alarm.payload",
     "nodeagent.alarm.plan",
     "nodeagent.alarm.states",
+    "nodeagent.backtest.episodes",
+    "nodeagent.backtest.truth",
     "nodeagent.capture.retention",
     "nodeagent.capture.sampler",
     "nodeagent.capture.segmenter",

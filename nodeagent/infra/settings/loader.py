@@ -53,10 +53,18 @@ def parse_document(text: str, path: Path) -> dict[str, Any]:
 
 def parse_settings(text: str, path: Path) -> Settings:
     """As `load_settings`, from text; relative paths in it are relative to the folder of `path`."""
-    doc = parse_document(text, path)
+    return settings_of(parse_document(text, path), path.resolve().parent)
+
+
+def settings_of(doc: dict[str, Any], base: Path) -> Settings:
+    """A document as settings; relative paths in it are relative to the folder `base` and are made absolute in place.
+
+    Raises:
+        ConfigError: it has faults; lists them all.
+    """
     # A fault of the host's name, which is the default, belongs to `node.node_id` too.
     doc.setdefault("node", {})
-    make_absolute(doc, path.resolve().parent, PATH_FIELDS)
+    make_absolute(doc, base, PATH_FIELDS)
     return validated(Settings, doc, cross_faults(doc))
 
 
