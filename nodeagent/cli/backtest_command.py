@@ -65,17 +65,19 @@ def backtest(
     if cache and no_cache:
         raise click.UsageError("--cache does not go with --no-cache")
     kept = None if no_cache else Cache(cache or default_folder(), round(cache_gb * _GB))
+    faulty = rules
     try:
         trial = read_trial(rules, Asked(model, camera, sample_fps))
         eye = _eye(trial, kept)
         videos = _videos(clips, start, trial, camera)
         first_ns = min(video.clip.start_ns for video in chain(*videos.values()))
         zone = ZoneInfo(trial.settings.site.time_zone)
+        faulty = truth or rules
         events = parse_truth(read_text(truth), truth.name, first_ns, zone) if truth else None
         began_s = time.monotonic()
         done = _judged(trial, videos, eye)
     except ConfigError as exc:
-        print_faults(rules, exc)
+        print_faults(faulty, exc)
         raise click.exceptions.Exit(ExitCode.USAGE) from None
     except BadModel as exc:
         click.echo(str(exc), err=True)

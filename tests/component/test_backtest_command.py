@@ -120,6 +120,10 @@ def test_a_damaged_clip_is_told_and_the_others_are_judged(tmp_path: Path) -> Non
 def test_faults_are_named_and_exit_with_usage(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert run(tmp_path, tmp_path / "empty").exit_code == 1
+    (tmp_path / "events.csv").write_text("rule,zone,start,end\nseen,left,soon,2\n")
+    result = run(tmp_path, "--truth", tmp_path / "events.csv", CLIP)
+    assert result.exit_code == 2 and f"{tmp_path / 'events.csv'}: 1 fault" in result.stderr
+    assert "events.csv:2: start: expected seconds" in result.stderr
     (tmp_path / "rules.toml").write_text(RULES.replace('"person"', '"persons"'))
     result = run(tmp_path, CLIP)
     assert result.exit_code == 2 and "rules[0].labels[0]: expected one of the model's labels" in result.stderr
