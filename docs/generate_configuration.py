@@ -21,10 +21,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from nodeagent.contract.camera import CameraSpec, StreamSpec
-from nodeagent.contract.geometry import Zone
+from nodeagent.contract.geometry import Line, Zone
 from nodeagent.contract.ids import ID_PATTERN
 from nodeagent.contract.report import Phase
-from nodeagent.contract.rule import IntrusionRule, LoiteringRule, RuleBase
+from nodeagent.contract.rule import Rule, RuleBase, ZoneRule
 from nodeagent.contract.schedule import Schedule
 from nodeagent.contract.states import MEANING
 from nodeagent.inference.description import InputDescription, ModelDescription, OutputDescription
@@ -39,16 +39,24 @@ from registry.settings import ServiceSettings
 
 DOCS = Path(__file__).resolve().parent
 #: Tables whose heading is not their place in the settings.
-NESTED: tuple[tuple[str, type[BaseModel], str], ...] = (
-    ("[[endpoint.tokens]]", TokenSettings, ""),
-    ("[registry.capacity]", CapacitySettings, ""),
-    ("[[cameras]]", CameraSpec, ""),
-    ("cameras.record, cameras.analyse", StreamSpec, ""),
-    ("[[cameras.rules]], every kind", RuleBase, ""),
-    ('[[cameras.rules]], kind = "intrusion"', IntrusionRule, "RuleBase"),
-    ('[[cameras.rules]], kind = "loitering"', LoiteringRule, "RuleBase"),
-    ("cameras.rules.zones, cameras.rules.exclude", Zone, ""),
-    ("cameras.rules.schedule", Schedule, ""),
+NESTED: tuple[tuple[str, type[BaseModel], type[BaseModel] | None], ...] = (
+    ("[[endpoint.tokens]]", TokenSettings, None),
+    ("[registry.capacity]", CapacitySettings, None),
+    ("[[cameras]]", CameraSpec, None),
+    ("cameras.record, cameras.analyse", StreamSpec, None),
+    ("[[cameras.rules]], every kind", RuleBase, None),
+    ("[[cameras.rules]], every kind with zones", ZoneRule, RuleBase),
+    *(
+        (
+            f'[[cameras.rules]], kind = "{model.model_fields["kind"].default}"',
+            model,
+            ZoneRule if issubclass(model, ZoneRule) else RuleBase,
+        )
+        for model in get_args(get_args(Rule)[0])
+    ),
+    ("cameras.rules.zones, cameras.rules.exclude", Zone, None),
+    ("cameras.rules.lines", Line, None),
+    ("cameras.rules.schedule", Schedule, None),
 )
 MODEL_FILE: tuple[tuple[str, type[BaseModel]], ...] = (
     ("The file itself", ModelDescription),
@@ -185,11 +193,11 @@ def default_of(field: FieldInfo) -> str:
     return f'`"{value}"`' if isinstance(value, str | Path) else f"`{_number(value)}`"
 
 
-def table(model: type[BaseModel], without: str = "") -> list[str]:
-    """Markdown rows of a model's keys."""
+def table(model: type[BaseModel], without: type[BaseModel] | None = None) -> list[str]:
+    """Markdown rows of a model's keys, but those that it has as `without` has them."""
     said = comments(model)
     rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
-    hidden = set(RuleBase.model_fields) if without == "RuleBase" else set()
+    hidden = set(without.model_fields) - set(model.__annotations__) if without else set()
     for name, field in model.model_fields.items():
         if name in hidden:
             continue

@@ -54,3 +54,24 @@ class Zone(FrozenStrict):
     polygon: Annotated[tuple[Point, ...], Field(min_length=3, max_length=64)]
 
     _polygon = field_validator("polygon")(_check_polygon)
+
+
+class Line(FrozenStrict):
+    """A named line in a camera's picture."""
+
+    #: Name shown in alarms, unique within its rule.
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    #: First and second end, each `[x, y]` in [0, 1]; left and right are those of who goes from the first to the second.
+    line: tuple[Point, Point]
+
+    @field_validator("line")
+    @classmethod
+    def _has_length(cls, line: tuple[Point, Point]) -> tuple[Point, Point]:
+        if line[0] == line[1]:
+            raise ValueError("both ends are one point; a line has two")
+        return line
+
+    @property
+    def polygon(self) -> tuple[Point, ...]:
+        """The ends, as what is drawn for an alarm."""
+        return self.line

@@ -24,8 +24,8 @@ from nodeagent.judge.evidence import NOTHING, Author, Boxes, Shown
 from nodeagent.judge.ledger import Ledger
 from nodeagent.judge.presence import Presence, Sighting
 from nodeagent.judge.rules.port import View
-from nodeagent.judge.ruleset import Corners, RuleSet, sightings
-from nodeagent.judge.tracker import HITS, LABEL, Tracks, centred, update
+from nodeagent.judge.ruleset import Corners, RuleSet, remembered, sightings
+from nodeagent.judge.tracker import HITS, LABEL, SEEN_BOX, Tracks, centred, update
 
 #: A pause between samples that is longer is a gap, seconds: well over the jitter and the misses of 1 sample a second.
 GAP_S: Final = 2.0
@@ -40,6 +40,7 @@ class CameraJudge:
         author: what its messages have in common.
         rules: compiled rules.
         tracks, presence, episodes: see there; rows of presence are rows of tracks, columns are places.
+        memories: what each kind of `rules` remembers, in the order of its `kinds`.
         ledger: what was judged.
         watched_ns: watched time since the camera's first sample.
         torn: whether there is a gap before the next sample, whatever its time says.
@@ -51,6 +52,7 @@ class CameraJudge:
         self.rules = RuleSet(rules)
         self.tracks = Tracks()
         self.presence = Presence(len(self.rules.places))
+        self.memories = self.rules.memories()
         self.episodes = Episodes(len(self.rules.places))
         self.ledger = Ledger()
         self.watched_ns = 0
@@ -73,6 +75,7 @@ class CameraJudge:
             if self.episodes.cut(place, now_ns)
         ]
         self.presence.rearrange(clocks)
+        self.memories = remembered(new, len(self.tracks), old, self.memories)
         self.episodes.rearrange(episodes)
         self.rules = new
         self.ledger.counters.alarms += len(messages)
@@ -107,7 +110,7 @@ class CameraJudge:
             lapsed = self.rules.arming.step(self.tracks.last_ns, header.sample_ns[number])
             if lapsed is not None:
                 messages += self._disarm(lapsed, header.epoch, header.sample_ns[number])
-            step_ns = self._watch(header.sample_ns[number])
+            step_ns, torn = self._watch(header.sample_ns[number])
             matching = update(
                 self.tracks,
                 boxes[part],
@@ -118,13 +121,17 @@ class CameraJudge:
                 settings=self.rules.tracker,
             )
             self.presence.follow(matching)
-            sample = _Sample(header, number, part, matching.track, seen[number], step_ns)
+            for memory in self.memories:
+                memory.follow(matching)
+            sample = _Sample(header, number, part, matching.track, seen[number], step_ns, torn)
             messages += self._step(clip, sample)
         return messages
 
     def _disarm(self, places: Flags, epoch: int, sample_ns: int) -> list[AlarmMessage]:
         """These places, (places,) bool, are not armed, or were not for a while: clocks and episodes end with that."""
         self.presence.clear(places)
+        for (part, _), memory in zip(self.rules.kinds, self.memories, strict=True):
+            memory.clear(places[part])
         last_ns, arming = self.tracks.last_ns, self.rules.arming
         return [
             self._tell(place, "ended", epoch, sample_ns, NOTHING)
@@ -132,15 +139,16 @@ class CameraJudge:
             if self.episodes.cut(place, arming.end_ns(place, last_ns, sample_ns))
         ]
 
-    def _watch(self, sample_ns: int) -> int:
-        """Advance watched time to this sample; return by how much."""
+    def _watch(self, sample_ns: int) -> tuple[int, bool]:
+        """Advance watched time to this sample; return by how much, and whether there is a gap before it."""
         last_ns = self.tracks.last_ns
         step_ns = sample_ns - last_ns
-        if not last_ns or self.torn or step_ns > self.gap_ns:
+        torn = not last_ns or self.torn or step_ns > self.gap_ns
+        if torn:
             step_ns = 0
         self.torn = False
         self.watched_ns += step_ns
-        return step_ns
+        return step_ns, torn
 
     def _follow_labels(self, labels: tuple[str, ...]) -> None:
         """A model with other classes: tracks keep theirs by name; one whose class is gone matches nothing any more."""
@@ -162,8 +170,7 @@ class CameraJudge:
             step_ns=sample.step_ns,
             grace_ns=rules.grace_ns,
         )
-        breaks, holds, views = self._verdict()
-        broken = any_row(breaks)
+        breaks, holds, broken, views = self._verdict(sample)
         changed = self.episodes.step(
             broken, holds, sample_ns=sample_ns, watched_ns=self.watched_ns, exit_ns=rules.exit_ns
         )
@@ -175,31 +182,48 @@ class CameraJudge:
             return []
         boxes = Boxes(clip.rows[sample.part], sample.track, self.labels)
         return [
-            self._tell(place, stage, sample.epoch, sample_ns, self._evidence(place, stage, breaks, views, boxes))
+            self._tell(
+                place, stage, sample.epoch, sample_ns, self._evidence(place, stage, breaks, broken, views, boxes)
+            )
             for place, stage in sorted(due)
         ]
 
-    def _verdict(self) -> tuple[Flags, Flags, list[View]]:
-        """(tracks, places) who breaks, (places,) what holds, and each kind's view."""
+    def _verdict(self, sample: _Sample) -> tuple[Flags, Flags, Flags, list[View]]:
+        """(tracks, places) who breaks, (places,) what holds, (places,) what is broken, and each kind's view."""
         presence, sure = self.presence, self.tracks.facts[:, HITS] >= self.rules.tracker.min_hits
+        seen = np.zeros(len(sure) + 1, np.bool_)
+        seen[sample.track] = True
+        boxes = self.tracks.motion[:, SEEN_BOX]
         breaks = np.zeros(presence.inside.shape, np.bool_)
         holds = np.zeros(presence.inside.shape[1], np.bool_)
+        broken = np.zeros_like(holds)
         views = []
-        for part, kind in self.rules.kinds:
+        for (part, kind), memory in zip(self.rules.kinds, self.memories, strict=True):
             view = View(
+                sample.sample_ns,
                 self.watched_ns,
+                sample.step_ns,
+                sample.torn,
+                sample.aspect,
                 sure,
+                seen[:-1],
+                boxes,
                 presence.inside[:, part],
                 presence.dwell_ns[:, part],
                 presence.first_in_ns[:, part],
+                memory,
             )
             verdict = kind.judge(view)
             breaks[:, part], holds[part] = verdict.breaks, verdict.holds
+            if verdict.broken is not None:
+                broken[part] = verdict.broken
             views.append(view)
         if self.rules.arming.quiet:
             breaks &= self.rules.arming.armed
             holds &= self.rules.arming.armed
-        return breaks, holds, views
+            broken &= self.rules.arming.armed
+        broken |= any_row(breaks)
+        return breaks, holds, broken, views
 
     def _transitions(
         self, changed: list[tuple[int, Phase]], breaks: Flags, views: list[View], sample_ns: int
@@ -232,11 +256,13 @@ class CameraJudge:
             self.episodes.rows["subjects"] += fresh.sum(axis=0)
             self.presence.subject |= fresh
 
-    def _evidence(self, place: int, stage: Stage, breaks: Flags, views: list[View], boxes: Boxes) -> Shown:
+    def _evidence(
+        self, place: int, stage: Stage, breaks: Flags, broken: Flags, views: list[View], boxes: Boxes
+    ) -> Shown:
         if stage == "ended":
             return NOTHING
         subjects = breaks[:, place]
-        values = self._reason(place, subjects, views)[1] if subjects.any() else {}
+        values = self._reason(place, subjects, views)[1] if broken[place] else {}
         return Shown(boxes.show(self.tracks, subjects), values)
 
     def _tell(self, place: int, stage: Stage, epoch: int, sample_ns: int, shown: Shown) -> AlarmMessage:
@@ -251,17 +277,26 @@ class CameraJudge:
 class _Sample:
     """One sample of a clip, its boxes matched with tracks."""
 
-    __slots__ = ("epoch", "part", "sample_ns", "seen", "step_ns", "track")
+    __slots__ = ("aspect", "epoch", "part", "sample_ns", "seen", "step_ns", "torn", "track")
 
     def __init__(
-        self, header: DetectionsHeader, number: int, part: slice, track: Indices, seen: Sighting, step_ns: int
+        self,
+        header: DetectionsHeader,
+        number: int,
+        part: slice,
+        track: Indices,
+        seen: Sighting,
+        step_ns: int,
+        torn: bool,
     ) -> None:
         self.epoch = header.epoch
         self.sample_ns = header.sample_ns[number]
+        self.aspect = header.sample_width / header.sample_height
         self.part = part
         self.track = track
         self.seen = seen
         self.step_ns = step_ns
+        self.torn = torn
 
 
 def gap_ns(sample_fps: float) -> int:

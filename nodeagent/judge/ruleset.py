@@ -12,10 +12,11 @@ from typing import Final
 import numpy as np
 
 from nodeagent.contract.detections import Rows
-from nodeagent.contract.geometry import Anchor, Point
+from nodeagent.contract.geometry import Anchor, Point, Zone
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.rule import Rule, RuleBase
 from nodeagent.judge.association import Flags, Floats, Indices
+from nodeagent.judge.memory import Memory
 from nodeagent.judge.presence import Sighting
 from nodeagent.judge.rules import KINDS
 from nodeagent.judge.rules.port import Kind, Place, limits_ns
@@ -31,6 +32,8 @@ LOST_MIN_S: Final = 1.0
 STRONG: Final = 0.4
 #: Score below which boxes are ignored when no rule asks for less.
 WEAK: Final = 0.1
+#: The whole picture.
+EVERYWHERE: Final[tuple[Point, ...]] = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ class RuleSet:
         self.places: list[Place] = []
         self.kinds: list[tuple[slice, Kind]] = []
         for name, factory in KINDS.items():
-            places = [Place(rule, zone) for rule in rules if rule.kind == name for zone in rule.zones]
+            places = [Place(rule, zone) for rule in rules if rule.kind == name for zone in rule.places]
             if places:
                 start = len(self.places)
                 self.places += places
@@ -142,11 +145,18 @@ class RuleSet:
                 flags[:, column] &= ~found[anchor_no][:, exclude].any(axis=1)
         return flags[:, self._spot_of]
 
+    def memories(self, tracks: int = 0) -> list[Memory]:
+        """An empty memory for each of `kinds`."""
+        return [
+            Memory(kind.TRACK_MEMORY, kind.PLACE_MEMORY, part.stop - part.start, tracks) for part, kind in self.kinds
+        ]
+
     def origins(self, old: RuleSet) -> tuple[Indices, Indices]:
         """Where each place comes from in `old`: (places,) for its clocks, (places,) for its episode; -1: it is new.
 
         An episode lives on while kind, rule id, zone name and shadow mode stay.  Clocks do only if what they measure
-        stays too: the polygon, exclusions, anchor, classes, score and size.
+        stays too: the polygon, exclusions, anchor, classes, score and size; and what a kind remembers only if nothing
+        of the rule changed but what is done about it, see `remembered`.
         """
         known = {place.key: number for number, place in enumerate(old.places)}
         episodes = np.array([known.get(place.key, -1) for place in self.places], np.intp)
@@ -157,10 +167,32 @@ class RuleSet:
         return clocks, episodes
 
 
+def remembered(rules: RuleSet, tracks: int, old_rules: RuleSet, old: Sequence[Memory]) -> list[Memory]:
+    """Memories for `rules` that know what `old` knew of places whose rules ask the same as before."""
+    new = rules.memories(tracks)
+    before = {old_rules.places[part.start].kind: (part, old[at]) for at, (part, _) in enumerate(old_rules.kinds)}
+    for (part, _), memory in zip(rules.kinds, new, strict=True):
+        places = rules.places[part]
+        if places[0].kind in before:
+            old_part, old_memory = before[places[0].kind]
+            sources = [_question(place) for place in old_rules.places[old_part]]
+            questions = [_question(place) for place in places]
+            origin = [sources.index(question) if question in sources else -1 for question in questions]
+            memory.take_over(old_memory, np.array(origin, np.intp))
+    return new
+
+
+def _question(place: Place) -> tuple[object, ...]:
+    """What the place asks: its rule without what is done about the answer."""
+    about = place.rule.model_dump(exclude={"severity", "cooldown_s", "exit_s", "schedule", "zones", "lines"})
+    return place.key, place.zone, about
+
+
 def spot_of(place: Place) -> _Spot:
-    """What decides whether a box lies in the place."""
+    """What decides whether a box lies in the place; a line's is the whole picture."""
     rule = place.rule
-    return _Spot(rule.anchor, place.zone.polygon, tuple(zone.polygon for zone in rule.exclude))
+    polygon = place.zone.polygon if isinstance(place.zone, Zone) else EVERYWHERE
+    return _Spot(rule.anchor, polygon, tuple(zone.polygon for zone in rule.exclude))
 
 
 def sightings(inside: Flags, counts: Flags, bounds: Indices) -> list[Sighting]:

@@ -1,7 +1,8 @@
 """A camera's judge as bytes and back.
 
 Pure.  Layout: MAGIC, CRC-32 of the rest (4 bytes, big endian), length of the header (4 bytes), the header as JSON,
-then the arrays as `.npy` one after the other, in the order of ARRAYS.  Nothing is unpickled.  The rules are part of it,
+then the arrays as `.npy` one after the other, in the order of ARRAYS, then two for each kind that `memories` of the
+header names: what it remembers per track and place, and per place.  Nothing is unpickled.  The rules are part of it,
 so that a judge that starts with other rules can end what the old ones left open.
 
 Clips that wait in the reorder buffer are no part: they are unsettled on the bus and come again.
@@ -10,9 +11,11 @@ Clips that wait in the reorder buffer are no part: they are unsettled on the bus
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -26,6 +29,7 @@ from nodeagent.judge.camera import CameraJudge
 from nodeagent.judge.episodes import EPISODE_DTYPE
 from nodeagent.judge.evidence import Author
 from nodeagent.judge.ledger import Counters, Ledger
+from nodeagent.judge.memory import NO_MEMORY, Memory
 from nodeagent.judge.presence import CLOCK_DTYPE, Presence
 from nodeagent.judge.reorder import Progress
 from nodeagent.judge.ruleset import RuleSet
@@ -50,6 +54,7 @@ ARRAYS: Final[tuple[tuple[str, np.dtype[Any], int], ...]] = (
 def pack(judge: CameraJudge, saved: int = 0) -> bytes:
     """The judge as bytes; `saved` counts this camera's snapshots: of two with one watermark the higher is newer."""
     ledger = judge.ledger
+    kept = list(_memories(judge))
     header = {
         "v": VERSION,
         "saved": saved,
@@ -66,12 +71,13 @@ def pack(judge: CameraJudge, saved: int = 0) -> bytes:
         "last_sample_ns": ledger.last_sample_ns,
         "missing": ledger.missing,
         "counters": asdict(ledger.counters),
+        "memories": [kind for kind, _ in kept],
     }
     text = json.dumps(header).encode()
     out = io.BytesIO()
     out.write(text)
     arrays = (judge.tracks.motion, judge.tracks.facts, judge.presence.pack(), judge.episodes.rows)
-    for array in arrays:
+    for array in itertools.chain(arrays, *((memory.tracks, memory.places) for _, memory in kept)):
         np.save(out, array, allow_pickle=False)
     body = out.getvalue()
     return _FRAME.pack(MAGIC, zlib.crc32(body), len(text)) + body
@@ -112,7 +118,11 @@ def unpack(body: bytes, author: Author, sample_fps: float) -> CameraJudge:
     try:
         if header["camera_id"] != author.camera_id:
             raise DecodeError(f"judge snapshot: of camera {header['camera_id']!r}")
-        return _build(header, _read_arrays(arrays), author, sample_fps)
+        source = io.BytesIO(arrays)
+        judge = _build(header, _read_arrays(source), author, sample_fps)
+        # A snapshot of before there were memories names none.
+        _read_memories(source, header.get("memories", []), judge)
+        return judge
     except (ValidationError, ValueError, KeyError, TypeError, IndexError, EOFError, SyntaxError) as exc:
         raise DecodeError(f"judge snapshot: {type(exc).__name__}: {exc}") from None
 
@@ -133,8 +143,31 @@ def _split(body: bytes) -> tuple[dict[str, Any], bytes]:
     return header, rest[length:]
 
 
-def _read_arrays(body: bytes) -> dict[str, npt.NDArray[Any]]:
-    source = io.BytesIO(body)
+def _memories(judge: CameraJudge) -> Iterator[tuple[str, Memory]]:
+    """The memories of those kinds that remember anything, by kind."""
+    for (part, _), memory in zip(judge.rules.kinds, judge.memories, strict=True):
+        if memory.tracks.dtype.names or memory.places.dtype.names:
+            yield judge.rules.places[part.start].kind, memory
+
+
+def _read_memories(source: io.BytesIO, kinds: list[str], judge: CameraJudge) -> None:
+    """Read what each kind remembered; one that remembers other things by now starts with nothing.
+
+    Raises:
+        ValueError: an array has not a cell for each track and place.
+    """
+    fresh = dict(_memories(judge))
+    for kind in kinds:
+        found = Memory(NO_MEMORY, NO_MEMORY, 0)
+        found.tracks, found.places = np.load(source, allow_pickle=False), np.load(source, allow_pickle=False)
+        if kind in fresh:
+            memory = fresh[kind]
+            if (found.tracks.shape, found.places.shape) != (memory.tracks.shape, memory.places.shape):
+                raise ValueError(f"memory of {kind} is {found.tracks.shape} {found.places.shape}")
+            memory.take_over(found, np.arange(len(memory.places)))
+
+
+def _read_arrays(source: io.BytesIO) -> dict[str, npt.NDArray[Any]]:
     arrays = {}
     for name, dtype, columns in ARRAYS:
         array = np.load(source, allow_pickle=False)
@@ -155,6 +188,7 @@ def _build(
         raise ValueError("arrays do not fit each other or the rules")
     judge.tracks = Tracks(arrays["motion"], arrays["facts"], int(header["next_id"]), int(header["last_ns"]))
     judge.presence = Presence.unpack(arrays["clocks"], places, tracks)
+    judge.memories = judge.rules.memories(tracks)
     judge.episodes.rows = arrays["episodes"]
     judge.watched_ns, judge.torn = int(header["watched_ns"]), bool(header["torn"])
     judge.labels = tuple(header["labels"])

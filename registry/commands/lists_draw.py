@@ -95,7 +95,7 @@ def draw_rules(rows: Listed) -> Table:
             Text(rule.rule_id),
             rule.kind,
             rule.severity,
-            Text(", ".join(zone.name for zone in rule.zones)),
+            Text(", ".join(place.name for place in rule.places)),
             Text(", ".join(rule.labels) or "all"),
             "" if line.version is None else str(line.version),
         )

@@ -6,11 +6,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
 
 from nodeagent.cli.main import main
+from nodeagent.contract.rule import Rule
 from nodeagent.contract.states import State
 from registry.cli import main as registry
 from tests.architecture.source_tree import ROOT
@@ -119,3 +121,14 @@ def test_make_targets_exist() -> None:
         "dev check-lint check-types check-docs",
         "test",
     ]
+
+
+@pytest.mark.parametrize("model", get_args(get_args(Rule)[0]), ids=lambda model: model.model_fields["kind"].default)
+def test_each_kind_of_rule_has_a_page_with_its_parameters_a_picture_and_what_fools_it(model) -> None:
+    kind = model.model_fields["kind"].default
+    page = (ROOT / "docs" / "rules" / f"{kind}.md").read_text()
+    own = set(model.__annotations__) - {"kind"}
+    assert own <= set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)), f"{kind}: a parameter without a row"
+    assert "\nFooled by: " in page
+    assert page.count("```\n") >= 2
+    assert f"(rules/{kind}.md)" in (ROOT / "docs" / "rules.md").read_text()

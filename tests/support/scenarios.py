@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from nodeagent.contract.detections import DETECTION_DTYPE, ClipDetections, DetectionsHeader
-from nodeagent.contract.rule import IntrusionRule, LoiteringRule
+from nodeagent.contract.rule import IntrusionRule, LoiteringRule, Rule
 
 T0_NS = 1_700_000_000_000_000_000
 S = 1_000_000_000
@@ -33,6 +34,28 @@ def loitering(polygon=RIGHT, **fields) -> LoiteringRule:
     """A loitering rule with one zone."""
     doc = {"rule_id": "no-waiting", "zones": [{"name": "yard", "polygon": polygon}], "dwell_s": 4.0, **fields}
     return LoiteringRule.model_validate(doc)
+
+
+_RULE: TypeAdapter[Rule] = TypeAdapter(Rule)
+
+
+def rule(kind: str, polygon=RIGHT, **fields) -> Rule:
+    """A rule of any kind that watches zones, with one zone."""
+    doc = {"kind": kind, "rule_id": kind, "zones": [{"name": "yard", "polygon": polygon}], **fields}
+    return _RULE.validate_python(doc)
+
+
+def crossing(line=((0.5, 0.0), (0.5, 1.0)), **fields) -> Rule:
+    """A line crossing rule with one line, by default from the top to the bottom through the middle."""
+    doc = {"kind": "line_crossing", "rule_id": "crossing", "lines": [{"name": "gate", "line": line}], **fields}
+    return _RULE.validate_python(doc)
+
+
+#: The lower half of the picture as 10 m by 10 m of ground.
+GROUND = {
+    "ground": ((0.0, 0.5), (1.0, 0.5), (1.0, 1.0), (0.0, 1.0)),
+    "metres": ((0.0, 0.0), (10.0, 0.0), (10.0, 10.0), (0.0, 10.0)),
+}
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import BaseModel, ValidationError, field_validator
 
 from nodeagent.contract.errors import ConfigError, Fault
-from nodeagent.contract.rule import RuleBase
+from nodeagent.contract.rule import Rule
 from nodeagent.infra.bus.rabbitmq_layout import BACK_SUFFIX, retry_queue
 from nodeagent.infra.bus.topology import CLIPS, CLIPS_SPILL, DETECTIONS_LATE, dead_queue
 from nodeagent.infra.settings.faults import RULE_KINDS, dotted, faults_of, known_keys, quoted
@@ -351,8 +352,34 @@ def test_a_polygon_without_area_is_refused() -> None:
     assert "no area" in faults_in(camera)["cameras[0].rules[0].zones[0].polygon"].message
 
 
+@pytest.mark.parametrize(("rule", "where", "said"), [
+    ('kind = "line_crossing", lines = [{ name = "l", line = [[0.5, 0.5], [0.5, 0.5]] }]', "lines[0].line", "one point"),
+    ('kind = "line_crossing", zones = []', "zones", "no key of this kind of rule, but of"),
+    ('kind = "presence", zones = [Z]', "labels", "required"),
+    ('kind = "crowd", zones = [Z], min_count = 0', "min_count", "1"),
+    ('kind = "wrong_direction", zones = [Z], heading = [[0.1, 0.1], [0.1, 0.1]]', "", "both points are one"),
+    ('kind = "speed", zones = [Z], limit_kmh = 5, ground = [[0,0],[0.5,0.5],[1,1],[0,1]], metres = M',
+     "", "ground: three of the four points lie on one line"),
+    ('kind = "speed", zones = [Z], limit_kmh = 5, ground = M, metres = [[0,0],[1,1],[1,0],[0,1]]',
+     "", "metres: the points are not in the order"),
+])  # fmt: skip
+def test_a_fault_in_a_rule_of_any_kind_is_named_by_its_field(rule: str, where: str, said: str) -> None:
+    zone, square = '{ name = "z", polygon = [[0,0],[1,0],[1,1]] }', "[[0,0],[1,0],[1,1],[0,1]]"
+    camera = f"""
+        [[models]]
+        name = "m"
+        file = "m.toml"
+        [[cameras]]
+        camera_id = "a"
+        record = {{ url = "a.mp4" }}
+        rules = [{{ rule_id = "r", {rule.replace("Z", zone).replace("M", square)} }}]
+    """
+    path = ".".join(part for part in ("cameras[0].rules[0]", where) if part)
+    assert said in faults_in(camera)[path].message
+
+
 def test_rule_kinds_come_from_the_contract() -> None:
-    assert set(RULE_KINDS) == {rule.model_fields["kind"].default for rule in RuleBase.__subclasses__()}
+    assert set(RULE_KINDS) == {model.model_fields["kind"].default for model in get_args(get_args(Rule)[0])}
 
 
 def test_dotted_leaves_out_the_kind_but_keeps_a_key_of_that_name() -> None:

@@ -59,7 +59,8 @@ def _rules(doc: dict[str, Any]) -> Iterator[Fault]:
         rules = _tables(camera.get("rules"))
         yield from _twice(f"cameras[{i}].rules", "rule_id", rules)
         for j, rule in rules:
-            yield from _twice(f"cameras[{i}].rules[{j}].zones", "name", _tables(rule.get("zones")))
+            for places in ("zones", "lines"):
+                yield from _twice(f"cameras[{i}].rules[{j}].{places}", "name", _tables(rule.get(places)))
 
 
 def _models(doc: dict[str, Any]) -> Iterator[Fault]:

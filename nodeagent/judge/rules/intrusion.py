@@ -7,16 +7,20 @@ is inside, also one that has not been there that long, so that two people who ta
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import ClassVar, cast
 
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.rule import IntrusionRule
 from nodeagent.judge.association import Flags, any_row
+from nodeagent.judge.memory import NO_MEMORY
 from nodeagent.judge.rules.port import Place, Reason, Verdict, View, limits_ns
 
 
 class Intrusion:
     """All intrusion rules of one camera."""
+
+    TRACK_MEMORY: ClassVar = NO_MEMORY
+    PLACE_MEMORY: ClassVar = NO_MEMORY
 
     def __init__(self, places: Sequence[Place]) -> None:
         self._enter_ns = limits_ns([cast(IntrusionRule, place.rule).enter_s for place in places])

@@ -7,16 +7,20 @@ occupied: passers-by do not prolong the episode of a loiterer who left.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import ClassVar, cast
 
 from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.rule import LoiteringRule
 from nodeagent.judge.association import Flags, any_row
+from nodeagent.judge.memory import NO_MEMORY
 from nodeagent.judge.rules.port import Place, Reason, Verdict, View, limits_ns
 
 
 class Loitering:
     """All loitering rules of one camera."""
+
+    TRACK_MEMORY: ClassVar = NO_MEMORY
+    PLACE_MEMORY: ClassVar = NO_MEMORY
 
     def __init__(self, places: Sequence[Place]) -> None:
         self._dwell_ns = limits_ns([cast(LoiteringRule, place.rule).dwell_s for place in places])

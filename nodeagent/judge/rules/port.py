@@ -11,22 +11,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
-from nodeagent.contract.geometry import Zone
+from nodeagent.contract.geometry import Line, Zone
 from nodeagent.contract.rule import RuleBase
-from nodeagent.judge.association import Flags
+from nodeagent.judge.association import Flags, Floats
+from nodeagent.judge.memory import Memory
 from nodeagent.judge.tracker import Ints
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One zone of one rule: what episodes belong to."""
+    """One zone or line of one rule: what episodes belong to."""
 
     rule: RuleBase
-    zone: Zone
+    zone: Zone | Line
 
     @property
     def kind(self) -> str:
@@ -41,21 +42,35 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One sample as the places of one kind see it; all arrays but `sure` are (tracks, places of the kind).
+    """One sample as the places of one kind see it.
 
     Attributes:
+        sample_ns: capture time.
         watched_ns: the camera's watched time.
+        step_ns: watched time since the sample before; 0 over a gap.
+        torn: whether a gap lies before this sample.
+        aspect: width of the picture over its height.
         sure: (tracks,) bool, whether the track is confirmed.
-        inside: bool, whether it counts as inside now.
-        dwell_ns: int64, watched time inside.
-        first_in_ns: int64, capture time at which it came in.
+        seen: (tracks,) bool, whether this sample shows it.
+        boxes: (tracks, 4) float64, centre x, centre y, width, height as last seen, normalised.
+        inside: (tracks, places of the kind) bool, whether it counts as inside now; for a line: as there at all.
+        dwell_ns: the same shape, int64, watched time inside.
+        first_in_ns: the same shape, int64, capture time at which it came in.
+        memory: what the kind remembers; `judge` brings it up to date.
     """
 
+    sample_ns: int
     watched_ns: int
+    step_ns: int
+    torn: bool
+    aspect: float
     sure: Flags
+    seen: Flags
+    boxes: Floats
     inside: Flags
     dwell_ns: Ints
     first_in_ns: Ints
+    memory: Memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +80,12 @@ class Verdict:
     Attributes:
         breaks: (tracks, places) bool, which tracks break the rule.
         holds: (places,) bool, whether an episode that goes on would go on.
+        broken: (places,) bool, where the rule is broken by nobody in particular; None: nowhere.
     """
 
     breaks: Flags
     holds: Flags
+    broken: Flags | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +102,17 @@ class Reason:
 
 
 class Kind(Protocol):
-    """All rules of one sort of one camera."""
+    """All rules of one sort of one camera.
+
+    Attributes:
+        TRACK_MEMORY, PLACE_MEMORY: what it remembers per (track, place) and per place, see `Memory`.
+    """
+
+    TRACK_MEMORY: ClassVar[np.dtype[np.void]]
+    PLACE_MEMORY: ClassVar[np.dtype[np.void]]
 
     def judge(self, view: View) -> Verdict:
-        """Judge one sample."""
+        """Judge one sample, and remember of it what the next ones need."""
         ...
 
     def reason(self, view: View, place: int, subjects: Flags) -> Reason:
@@ -97,7 +121,7 @@ class Kind(Protocol):
         Args:
             view: what `judge` saw.
             place: column of the view.
-            subjects: (tracks,) bool, those that break the rule there; at least one.
+            subjects: (tracks,) bool, those that break the rule there; none where `Verdict.broken` says so.
         """
         ...
 
@@ -113,3 +137,8 @@ class KindFactory(Protocol):
 def limits_ns(seconds: Sequence[float]) -> Ints:
     """Seconds as int64 nanoseconds."""
     return np.round(np.array(seconds, np.float64) * 1e9).astype(np.int64)
+
+
+def anchor_of(place: Place) -> float:
+    """Where the deciding point lies in a box, in box heights from its centre, downwards."""
+    return {"top_centre": -0.5, "centre": 0.0, "bottom_centre": 0.5}[place.rule.anchor]
