@@ -51,10 +51,11 @@ def unknown_labels(settings: Settings, known: dict[str, tuple[str, ...]]) -> Ite
     for i, camera in enumerate(settings.cameras):
         labels = known.get(camera.model or settings.models[0].name)
         for j, rule in enumerate(camera.rules):
-            for k, label in enumerate(rule.labels):
-                if labels is not None and label not in labels:
-                    where = f"cameras[{i}].rules[{j}].labels[{k}]"
-                    yield Fault(where, f"expected one of the model's labels, {list(labels)}", repr(label))
+            for key, names in rule.named_labels.items():
+                for k, label in enumerate(names):
+                    if labels is not None and label not in labels:
+                        where = f"cameras[{i}].rules[{j}].{key}[{k}]"
+                        yield Fault(where, f"expected one of the model's labels, {list(labels)}", repr(label))
 
 
 def _videos(settings: Settings) -> Iterator[Fault]:

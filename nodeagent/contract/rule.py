@@ -19,6 +19,7 @@ Severity = Literal["info", "warning", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
 Seconds = Annotated[Number, Field(ge=0.0, le=86_400.0)]
 LongSeconds = Annotated[Number, Field(gt=0.0, le=86_400.0)]
+ClassNames = Annotated[tuple[str, ...], Field(min_length=1)]
 Count = Annotated[int, Field(ge=1, le=1000)]
 Metres = Annotated[Number, Field(ge=-10_000.0, le=10_000.0)]
 GroundPoint = tuple[Metres, Metres]
@@ -67,9 +68,9 @@ class RuleBase(FrozenStrict):
         return ()
 
     @property
-    def named_labels(self) -> tuple[str, ...]:
-        """Every class name that the rule refers to."""
-        return self.labels
+    def named_labels(self) -> dict[str, tuple[str, ...]]:
+        """The class names that the rule refers to, by the key that does."""
+        return {"labels": self.labels}
 
 
 class ZoneRule(RuleBase):
@@ -169,7 +170,7 @@ class PresenceRule(ZoneRule):
     #: Kind of rule.
     kind: Literal["presence"] = "presence"
     #: Class names of the model that count.
-    labels: Annotated[tuple[str, ...], Field(min_length=1)]
+    labels: ClassNames
     #: How long it must be there.
     hold_s: Seconds = 2.0
     #: Least share of the samples of that time in which it is seen.
@@ -221,6 +222,69 @@ class SpeedRule(ZoneRule):
         return self
 
 
+class MissingPpeRule(ZoneRule):
+    """A person is seen without an item that must be worn."""
+
+    #: Kind of rule.
+    kind: Literal["missing_ppe"] = "missing_ppe"
+    #: Class names of persons.
+    labels: ClassNames
+    #: Class names of the item, any of which will do.
+    items: ClassNames
+    #: Class names that say that the item is missing, as a bare head does; with any, only they count as missing.
+    without: tuple[str, ...] = ()
+    #: Part of the person on which the item is worn.
+    region: Literal["head", "torso"] = "head"
+    #: How long a person must be seen without; time with the item counts backward, unknown time not at all.
+    missing_s: LongSeconds = 1.0
+    #: Persons that are smaller are unknown, as a fraction of the picture's height.
+    min_person_height: Unit = 0.1
+
+    @property
+    def named_labels(self) -> dict[str, tuple[str, ...]]:
+        """Those of persons and items."""
+        return {"labels": self.labels, "items": self.items, "without": self.without}
+
+
+class FallRule(ZoneRule):
+    """Somebody who stood lies, and stays there."""
+
+    #: Kind of rule.
+    kind: Literal["fall"] = "fall"
+    #: Least width of the box over its height, both in the same unit.
+    min_ratio: Annotated[Number, Field(ge=0.8, le=5.0)] = 1.0
+    #: Greatest height of the box, as a fraction of its height when it last was upright.
+    max_height: Annotated[Number, Field(gt=0.0, le=1.0)] = 0.7
+    #: How far the box may move while it counts as still, as a fraction of the picture's height.
+    max_move: Unit = 0.05
+    #: How long it must lie still.
+    still_s: Seconds = 2.0
+
+
+class AbandonedRule(ZoneRule):
+    """Something stands where it was put, and nobody is with it."""
+
+    #: Kind of rule.
+    kind: Literal["abandoned"] = "abandoned"
+    #: Class names of objects.
+    labels: ClassNames
+    #: Class names of who may own one.
+    owner_labels: ClassNames = ("person",)
+    #: How near an owner must be, from the object's middle to the owner's box, as a fraction of the picture's height.
+    owner_distance: Unit = 0.15
+    #: How far the box may move while it counts as standing, as a fraction of the picture's height.
+    max_move: Unit = 0.02
+    #: How long it must have stood.
+    still_s: Seconds = 3.0
+    #: How long nobody must have been near.
+    left_s: LongSeconds = 10.0
+
+    @property
+    def named_labels(self) -> dict[str, tuple[str, ...]]:
+        """Those of objects and owners."""
+        return {"labels": self.labels, "owner_labels": self.owner_labels}
+
+
 Rule = Annotated[
     IntrusionRule
     | LoiteringRule
@@ -230,6 +294,9 @@ Rule = Annotated[
     | AbsenceRule
     | PresenceRule
     | QueueRule
-    | SpeedRule,
+    | SpeedRule
+    | MissingPpeRule
+    | FallRule
+    | AbandonedRule,
     Field(discriminator="kind"),
 ]

@@ -208,6 +208,8 @@ class CameraJudge:
                 sure,
                 seen[:-1],
                 boxes,
+                self.tracks.facts[:, LABEL],
+                self.labels,
                 presence.inside[:, part],
                 presence.dwell_ns[:, part],
                 presence.first_in_ns[:, part],

@@ -23,6 +23,9 @@ RULES = [
     rule("absence", absent_s=2.0, cooldown_s=0.0, exit_s=0.4),
     rule("presence", labels=("car",), hold_s=0.5, cooldown_s=2.0, exit_s=0.0),
     rule("queue", max_length=2, hold_s=1.0, max_wait_s=2.0, cooldown_s=1.0),
+    rule("missing_ppe", labels=("person",), items=("car",), missing_s=1.0, cooldown_s=1.0),
+    rule("fall", still_s=0.5, cooldown_s=0.0, exit_s=0.0, min_ratio=0.8, max_height=1.0),
+    rule("abandoned", labels=("car",), still_s=0.5, left_s=1.0, max_move=0.1, cooldown_s=0.0),
     rule("speed", **GROUND, limit_kmh=2.0, over_s=0.4, cooldown_s=0.0, exit_s=1.0),
 ]
 #: Rules that are broken by nobody in particular.

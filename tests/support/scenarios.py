@@ -16,7 +16,7 @@ from nodeagent.contract.rule import IntrusionRule, LoiteringRule, Rule
 
 T0_NS = 1_700_000_000_000_000_000
 S = 1_000_000_000
-LABELS = ("person", "car")
+LABELS = ("person", "car", "helmet", "bag")
 
 #: Left half, right half, and a small square in the middle of the picture.
 LEFT = ((0.0, 0.0), (0.45, 0.0), (0.45, 1.0), (0.0, 1.0))

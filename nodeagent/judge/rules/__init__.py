@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
+from nodeagent.judge.rules.abandoned import Abandoned
 from nodeagent.judge.rules.absence import Absence
 from nodeagent.judge.rules.crowd import Crowd
+from nodeagent.judge.rules.fall import Fall
 from nodeagent.judge.rules.intrusion import Intrusion
 from nodeagent.judge.rules.line_crossing import LineCrossing
 from nodeagent.judge.rules.loitering import Loitering
+from nodeagent.judge.rules.missing_ppe import MissingPpe
 from nodeagent.judge.rules.port import KindFactory
 from nodeagent.judge.rules.presence import ClassPresence
 from nodeagent.judge.rules.queue import Queue
@@ -26,4 +29,7 @@ KINDS: Final[dict[str, KindFactory]] = {
     "presence": ClassPresence,
     "queue": Queue,
     "speed": Speed,
+    "missing_ppe": MissingPpe,
+    "fall": Fall,
+    "abandoned": Abandoned,
 }

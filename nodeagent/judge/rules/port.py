@@ -53,6 +53,8 @@ class View:
         sure: (tracks,) bool, whether the track is confirmed.
         seen: (tracks,) bool, whether this sample shows it.
         boxes: (tracks, 4) float64, centre x, centre y, width, height as last seen, normalised.
+        label: (tracks,) int64, class of each track, an index of `labels`; -1: one that the model does not have now.
+        labels: names of the model's classes.
         inside: (tracks, places of the kind) bool, whether it counts as inside now; for a line: as there at all.
         dwell_ns: the same shape, int64, watched time inside.
         first_in_ns: the same shape, int64, capture time at which it came in.
@@ -67,6 +69,8 @@ class View:
     sure: Flags
     seen: Flags
     boxes: Floats
+    label: Ints
+    labels: tuple[str, ...]
     inside: Flags
     dwell_ns: Ints
     first_in_ns: Ints
