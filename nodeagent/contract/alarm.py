@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -23,8 +24,12 @@ def dedup_key(camera_id: str, rule_id: str, zone: str, episode_started_ns: int, 
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-class EvidenceBox(Frozen):
-    """One object of the confirming sample, normalised coordinates."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceBox:
+    """One object of the confirming sample, normalised coordinates.
+
+    No model of its own: a crowd has many, each alarm shows them, and a model's making costs ten times as much.
+    """
 
     x1: Unit
     y1: Unit

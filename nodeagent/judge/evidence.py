@@ -54,20 +54,22 @@ class Boxes:
         """Boxes that have a track; `subjects`: (tracks,) bool, those that break the rule."""
         known = (self.track >= 0).nonzero()[0]
         known = known[np.argsort(~subjects[self.track[known]], kind="stable")][:BOXES_MAX]
-        return tuple(self._box(tracks, subjects, int(box)) for box in known)
-
-    def _box(self, tracks: Tracks, subjects: Flags, box: int) -> EvidenceBox:
-        row, track = self.rows[box], int(self.track[box])
-        # Not validated once more: the rows were when they arrived, and a crowd has many.
-        return EvidenceBox.model_construct(
-            x1=float(row["x1"]),
-            y1=float(row["y1"]),
-            x2=float(row["x2"]),
-            y2=float(row["y2"]),
-            score=float(row["score"]),
-            label=self.labels[int(row["label"])],
-            track_id=int(tracks.facts[track, ID]),
-            subject=bool(subjects[track]),
+        track = self.track[known]
+        columns = zip(
+            self.rows[known].tolist(), tracks.facts[track, ID].tolist(), subjects[track].tolist(), strict=True
+        )
+        return tuple(
+            EvidenceBox(
+                x1=x1,
+                y1=y1,
+                x2=x2,
+                y2=y2,
+                score=score,
+                label=self.labels[label],
+                track_id=track_id,
+                subject=subject,
+            )
+            for (_, x1, y1, x2, y2, score, label), track_id, subject in columns
         )
 
 
