@@ -13,7 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from functools import partial
 
-from nodeagent.alarm.hand import Job, Trouble, retry_after_s
+from nodeagent.alarm.hand import Job, Trouble, account, retry_after_s
 from nodeagent.alarm.merge import check
 from nodeagent.alarm.pins import let_go_of_done, pin_window
 from nodeagent.alarm.plan import Wait, decide
@@ -199,14 +199,10 @@ class AlarmDesk:
             return False
         self._checkpoint("recorded")
         row = recorded.row
-        if recorded.new:
-            self._cell.add("rows")
-            log.info(
-                "alarm %s: %s %s at %s", row.dedup_key, row.rule_id, row.zone, row.camera_id,
-                extra={"event": "alarm_recorded", "alarm": row.id, "camera": row.camera_id},
-            )  # fmt: skip
-        if row.state in FINAL and message.stage == "started" and not recorded.new:
-            self._cell.add("duplicates")
+        account(self._cell, message, recorded)
+        if recorded.summary is not None:
+            # kill -9 here: it is taken up from its row, after ten minutes.
+            self._jobs[recorded.summary.dedup_key] = Job(None, recorded.summary, taken_s)
         if message.stage != "started":
             # The message `started` carries the work; this one only had something to add.
             self._settler.ack(delivery)
@@ -222,7 +218,7 @@ class AlarmDesk:
         now_ns = self._clock.wall_ns()
         try:
             found = self._store.forgotten(now_ns, now_ns - round(FORGOTTEN_S * NS_PER_S), SWEEP_MAX)
-            for key in found:
+            for key in [*found, *self._store.end_storms(now_ns)]:
                 self._take_up(key, now_s)
             let_go_of_done(self._storage, self._store)
         except Unavailable as exc:
@@ -340,8 +336,9 @@ class AlarmDesk:
             self._trouble.storage = ""
         elif job.row.state in (AlarmState.PUSHED, AlarmState.RECORDED):
             self._cell.add("pushed", int(job.row.state is AlarmState.PUSHED))
-            lag_ns = self._clock.wall_ns() - job.row.confirmed_ns
-            self._cell.set("lag_ms", max(0, lag_ns // NS_PER_MS))
+            if not job.row.summary:
+                lag_ns = self._clock.wall_ns() - job.row.confirmed_ns
+                self._cell.set("lag_ms", max(0, lag_ns // NS_PER_MS))
 
     # Settling.
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from nodeagent.alarm.states import FINAL
+from nodeagent.alarm.store import Recorded
 from nodeagent.alarm.work import Done
+from nodeagent.contract.alarm import AlarmMessage
 from nodeagent.contract.states import State
-from nodeagent.infra.alarm_records import AlarmRow
+from nodeagent.infra.alarm_records import AlarmRow, Untold
+from nodeagent.infra.board import BoardCell
 from nodeagent.infra.bus.port import Delivery
 from nodeagent.infra.bus.topology import RETRY_DELAYS_S
+
+log = logging.getLogger(__name__)
+
+#: Counter of new alarms that nobody is told of, by the reason.
+UNTOLD_COUNTERS: Mapping[str, str] = {Untold.STORM: "braked"}
 
 
 @dataclass(slots=True, eq=False)
@@ -71,3 +81,20 @@ def retry_after_s(row: AlarmRow, attempt: int) -> float:
         failed[push.target] = failed.get(push.target, 0) + (not push.accepted)
     worst = max(attempt, *failed.values()) if failed else attempt
     return RETRY_DELAYS_S[min(max(worst, 1), len(RETRY_DELAYS_S)) - 1]
+
+
+def account(cell: BoardCell, message: AlarmMessage, recorded: Recorded) -> None:
+    """Count and tell what became of a message."""
+    row = recorded.row
+    if not recorded.new:
+        cell.add("duplicates", int(row.state in FINAL and message.stage == "started"))
+        return
+    cell.add("rows")
+    if row.untold:
+        cell.add(UNTOLD_COUNTERS[row.untold])
+    what = f"{row.rule_id} {row.zone} at {row.camera_id}{f', {row.state_reason}' if row.state_reason else ''}"
+    told = {"event": "alarm_recorded", "alarm": row.id, "camera": row.camera_id}
+    log.info("alarm %s: %s", row.dedup_key, what, extra=told)
+    if recorded.summary is not None:
+        told |= {"event": "storm_began", "alarm": recorded.summary.id}
+        log.warning("%s", recorded.summary.summary, extra=told)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from nodeagent.contract.alarm import AlarmMessage
 from nodeagent.contract.errors import DecodeError
 from nodeagent.contract.ids import NS_PER_S
-from nodeagent.contract.rule import SEVERITIES, Severity
+from nodeagent.contract.rule import SEVERITIES, STORM_MAX, Severity
 
 #: What the columns hold: characters of a zone's name and of a rule's kind, a count, a time.
 ZONE_MAX = 64
@@ -119,6 +119,7 @@ def check(message: AlarmMessage) -> None:
         "rule_kind": not 0 < len(message.rule_kind) <= RULE_KIND_MAX,
         "cooldown_s": not 0 <= message.cooldown_s <= COOLDOWN_MAX_S,
         "evidence.subjects": message.evidence.subjects > SUBJECTS_MAX,
+        "storm_per_hour": message.storm_per_hour > STORM_MAX,
         "replay_to_ns": window_s > WINDOW_MAX_S,
         "timings": any(not 0 <= at <= BIGINT_MAX for at in message.timings.values()),
     }

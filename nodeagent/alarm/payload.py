@@ -54,6 +54,7 @@ def payload(row: AlarmRow, cutting: Cutting, site: str, zone: tzinfo, camera_nam
         "time": {name: stamp(ns) for name, ns in times.items()},
         "local_time": {name: stamp(ns, zone) for name, ns in times.items()},
         "time_zone": str(zone),
+        "summary": row.summary or None,
         "subjects": row.subjects,
         "evidence": row.evidence.model_dump(mode="json"),
         "replay": _replay(row, cutting),

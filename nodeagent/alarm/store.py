@@ -3,7 +3,7 @@
 An alarm is known by its key.  The row's number is the database's own: where an older database was restored, another
 alarm has it by now.
 
-Order of locks, everywhere: first the row of `alarm_slot`, then the row of `alarm`.
+Order of locks, everywhere: first the rows of `alarm_slot`, the rule's before the zone's, then the row of `alarm`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import Any, Final
 from sqlalchemy import Connection, CursorResult, Engine, Row, Select, delete, insert, select, update
 from sqlalchemy.dialects import mysql, sqlite
 
+from nodeagent.alarm.brake import RULE_ZONE, end_storms, first_state, hold, is_full
 from nodeagent.alarm.merge import ZONE_MAX, Confirmation, Known, amend, known_from, reach_ns
 from nodeagent.alarm.states import DONE, OPEN, Event, sources
 from nodeagent.contract.alarm import AlarmMessage
 from nodeagent.contract.errors import AgentError, Unavailable
-from nodeagent.infra.alarm_records import AlarmRow, AlarmState, PushRow, pushes_of, row_from
+from nodeagent.infra.alarm_records import AlarmRow, AlarmState, PushRow, Untold, pushes_of, row_from
 from nodeagent.infra.database import reading, write
 from nodeagent.infra.tables import alarm, alarm_key, alarm_slot, push_attempt
 
@@ -46,11 +47,13 @@ class Recorded:
         row: the alarm as it stands now.
         new: a row was made.
         repeated: the key was known before.
+        summary: made with it: an alarm of its own, which tells of a storm that began.
     """
 
     row: AlarmRow
     new: bool
     repeated: bool
+    summary: AlarmRow | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ class AlarmStore:
     def record(self, message: AlarmMessage, now_ns: int) -> Recorded:
         """Amend the alarm that the message is about, or make one."""
         # Made in a transaction of its own: two that insert the same row and then lock it would wait for each other.
-        write(self._engine, "slot", lambda connection: _make_slot(connection, message))
+        write(self._engine, "slot", lambda connection: _make_slots(connection, message))
         return write(self._engine, "record", lambda connection: _record(connection, message, now_ns))
 
     def load(self, key: str) -> AlarmRow:
@@ -171,6 +174,10 @@ class AlarmStore:
 
         return write(self._engine, "forgotten", take)
 
+    def end_storms(self, now_ns: int) -> list[str]:
+        """Keys of summaries that were made now, each of a storm that is over."""
+        return end_storms(self._engine, now_ns)
+
     def done_of(self, keys: Sequence[str]) -> list[str]:
         """Those of these keys whose alarm came to its end; not those that were given up, which somebody may look at."""
         query = select(alarm.c.dedup_key).where(alarm.c.dedup_key.in_(keys), alarm.c.state.in_(list(DONE)))
@@ -232,23 +239,33 @@ def _insert_or_keep(connection: Connection, names: Mapping[str, str]) -> Any:
     return mysql.insert(alarm_slot).values(names).on_duplicate_key_update(zone=alarm_slot.c.zone)
 
 
-def _names(message: AlarmMessage) -> dict[str, str]:
-    return {"camera_id": message.camera_id, "rule_id": message.rule_id, "zone": message.zone}
+def _slot_names(message: AlarmMessage) -> list[dict[str, str]]:
+    """The slots of a message in the order in which they are locked: of its rule if that has a brake, of its zone."""
+    zones = (RULE_ZONE, message.zone) if message.storm_per_hour and not message.shadow else (message.zone,)
+    return [{"camera_id": message.camera_id, "rule_id": message.rule_id, "zone": zone} for zone in zones]
 
 
-def _slot_of(message: AlarmMessage) -> Select[Any]:
-    return select(alarm_slot.c.id).where(*(alarm_slot.c[name] == value for name, value in _names(message).items()))
+def _slot_of(names: Mapping[str, str]) -> Select[Any]:
+    return select(alarm_slot.c.id).where(*(alarm_slot.c[name] == value for name, value in names.items()))
 
 
-def _make_slot(connection: Connection, message: AlarmMessage) -> None:
-    if connection.execute(_slot_of(message)).first() is None:
-        connection.execute(_insert_or_keep(connection, _names(message)))
+def _make_slots(connection: Connection, message: AlarmMessage) -> None:
+    for names in _slot_names(message):
+        if connection.execute(_slot_of(names)).first() is None:
+            connection.execute(_insert_or_keep(connection, names))
+
+
+def _locked_slots(connection: Connection, message: AlarmMessage) -> tuple[int, int]:
+    """Row numbers of the slots of rule and zone; where the rule has no brake both are the zone's."""
+    found = [connection.execute(_slot_of(names).with_for_update()).scalar() for names in _slot_names(message)]
+    ids = [slot_id for slot_id in found if slot_id is not None]
+    if len(ids) < len(found):
+        raise Unavailable("database: record: a slot that was just made is gone, an older database is being restored")
+    return ids[0], ids[-1]
 
 
 def _record(connection: Connection, message: AlarmMessage, now_ns: int) -> Recorded:
-    slot_id = connection.execute(_slot_of(message).with_for_update()).scalar()
-    if slot_id is None:
-        raise Unavailable("database: record: the slot that was just made is gone, an older database is being restored")
+    rule_slot_id, slot_id = _locked_slots(connection, message)
     own = select(alarm_key.c.alarm_id).where(alarm_key.c.dedup_key == message.dedup_key)
     alarm_id = connection.execute(own).scalar()
     repeated = alarm_id is not None
@@ -256,7 +273,8 @@ def _record(connection: Connection, message: AlarmMessage, now_ns: int) -> Recor
         alarm_id = _touching(connection, slot_id, message)
     new = alarm_id is None
     if alarm_id is None:
-        made = connection.execute(insert(alarm).values(_first_values(slot_id, message, now_ns)))
+        untold = Untold.STORM if not message.shadow and is_full(connection, message) else None
+        made = connection.execute(insert(alarm).values(_first_values(slot_id, message, untold, now_ns)))
         alarm_id = made.inserted_primary_key[0] if made.inserted_primary_key else None
     else:
         # Locked although the slot is: claims and states change without the slot's lock.
@@ -269,7 +287,11 @@ def _record(connection: Connection, message: AlarmMessage, now_ns: int) -> Recor
     if not repeated:
         connection.execute(insert(alarm_key).values(dedup_key=message.dedup_key, alarm_id=alarm_id))
     stored = connection.execute(select(alarm).where(alarm.c.id == alarm_id)).one()
-    return Recorded(row_from(stored), new=new, repeated=repeated)
+    if not new or stored.untold != Untold.STORM:
+        return Recorded(row_from(stored), new=new, repeated=repeated)
+    told_id = hold(connection, rule_slot_id, stored, message.storm_per_hour, now_ns)
+    told = None if told_id is None else connection.execute(select(alarm).where(alarm.c.id == told_id)).one()
+    return Recorded(row_from(stored), new, repeated, summary=None if told is None else row_from(told))
 
 
 def _touching(connection: Connection, slot_id: int, message: AlarmMessage) -> int | None:
@@ -303,9 +325,11 @@ def _known_values(known: Known) -> dict[str, Any]:
     return first | {name: getattr(known, name) for name in rest}
 
 
-def _first_values(slot_id: int, message: AlarmMessage, now_ns: int) -> dict[str, Any]:
-    # In shadow mode it is final at once, in this one statement: there is no step that could begin to cut or push.
-    states = (AlarmState.RECEIVED, *([AlarmState.RECORDED] if message.shadow else []))
+def _first_values(slot_id: int, message: AlarmMessage, untold: Untold | None, now_ns: int) -> dict[str, Any]:
+    # Where nobody is told it is final at once, in this one statement: there is no step that could begin to cut or push.
+    reason = "shadow mode" if message.shadow else ""
+    if untold is Untold.STORM:
+        reason = f"storm: more than storm_per_hour = {message.storm_per_hour} within the hour"
     return {
         **_known_values(known_from(message)),
         "slot_id": slot_id,
@@ -316,12 +340,7 @@ def _first_values(slot_id: int, message: AlarmMessage, now_ns: int) -> dict[str,
         "zone": message.zone,
         "messages": 1,
         "shadow": message.shadow,
-        "state": states[-1].value,
-        "state_reason": "shadow mode" if message.shadow else "",
-        "state_times": {state.value: now_ns for state in states},
-        "starts": 0,
-        "claimed_until_ns": now_ns,
-        "partial": False,
-        "partial_reason": "",
-        "missing_ns": 0,
+        "untold": untold or "",
+        "summary": "",
+        **first_state(AlarmState.RECORDED if reason else AlarmState.RECEIVED, reason, now_ns),
     }

@@ -26,9 +26,9 @@ def table(rows: Sequence[AlarmRow], zone: ZoneInfo) -> Table:
             str(row.id),
             local_time(row.confirmed_ns, zone),
             Text(row.camera_id),
-            Text(f"{row.rule_id} / {row.zone}"),
+            Text(row.summary or f"{row.rule_id} / {row.zone}"),
             row.severity,
-            Text(f"{row.state}, shadow" if row.shadow else row.state, style=_STYLE.get(row.state, "")),
+            Text(_state(row), style=_STYLE.get(row.state, "")),
             _replay(row),
             _pushes(row),
         )
@@ -44,6 +44,11 @@ def card(row: AlarmRow, zone: ZoneInfo) -> Table:
         if value:
             drawn.add_row(what, Text(value))
     return drawn
+
+
+def _state(row: AlarmRow) -> str:
+    why = "shadow" if row.shadow else row.untold
+    return f"{row.state}, {why}" if why else row.state
 
 
 def _replay(row: AlarmRow) -> str:
@@ -65,6 +70,7 @@ def _facts(row: AlarmRow, zone: ZoneInfo) -> list[tuple[str, str]]:
     ended = local_time(row.ended_ns, zone) if row.ended_ns is not None else "not yet"
     facts = [
         ("key", row.dedup_key),
+        ("summary", row.summary),
         ("state", state),
         ("camera", f"{row.camera_id} on node {row.node_id}, epoch {row.epoch}"),
         ("rule", f"{row.rule_id} ({row.rule_kind}), zone {row.zone}, {row.severity}"),

@@ -91,12 +91,14 @@ def _rules(shipped: bool) -> str:
   kind = "intrusion"
   severity = "critical"
   cooldown_s = 10.0
+  storm_per_hour = 0
   zones = [{_zone("taped-off", CLOSED_PATH)}]
 
   [[cameras.rules]]
   rule_id = "keep-off-the-lawn"
   kind = "intrusion"
   cooldown_s = 10.0
+  storm_per_hour = 0
   zones = [{_zone("lawn", LAWN)}]
 
   [[cameras.rules]]
@@ -104,6 +106,7 @@ def _rules(shipped: bool) -> str:
   kind = "loitering"
   dwell_s = 8.0
   cooldown_s = 10.0
+  storm_per_hour = 0
   zones = [{_zone("corner", CORNER)}]
 """
 

@@ -36,6 +36,7 @@ _NOTES: dict[Kind, tuple[tuple[str, str], ...]] = {
     Kind.ALARM: (
         ("pushed", "pushed"),
         ("waiting", "waiting"),
+        ("braked", "braked"),
         ("push_failures", "failed tries"),
         ("partial", "partial"),
     ),

@@ -72,6 +72,8 @@ class AlarmMessage(Frozen):
     severity: Severity
     #: Whether the rule is in shadow mode: it is recorded, and nobody is told.
     shadow: bool = False
+    #: Most alarms of the rule within an hour that are told of; 0: all, also of a sender that does not know of it.
+    storm_per_hour: Annotated[int, Field(ge=0)] = 0
     #: Capture time at which the zone became occupied against the rule.
     episode_started_ns: UtcNs
     #: Capture time of the sample that made it an alarm.

@@ -102,6 +102,8 @@ COUNTERS: dict[Kind, tuple[str, ...]] = {
         "partial",
         "duplicates",
         "refused",
+        # New alarms that nobody is told of because there were too many within the hour.
+        "braked",
         "waiting",
         # Alarms of this node's own recordings among those that wait.
         "waiting_own",

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from nodeagent.contract.geometry import Anchor, Line, Point, Unit, Zone, polygon_area
-from nodeagent.contract.ids import FrozenStrict, Number, RuleId, Switch
+from nodeagent.contract.ids import FrozenStrict, Number, RuleId, Switch, Whole
 from nodeagent.contract.schedule import Schedule
 
 Severity = Literal["info", "warning", "critical"]
@@ -23,6 +23,8 @@ ClassNames = Annotated[tuple[str, ...], Field(min_length=1)]
 Count = Annotated[int, Field(ge=1, le=1000)]
 Metres = Annotated[Number, Field(ge=-10_000.0, le=10_000.0)]
 GroundPoint = tuple[Metres, Metres]
+#: Largest `storm_per_hour`: one alarm a second; so many rows are read at most to see whether an hour is full.
+STORM_MAX = 3_600
 
 
 class RuleBase(FrozenStrict):
@@ -52,6 +54,8 @@ class RuleBase(FrozenStrict):
     schedule: Schedule | None = None
     #: Judged and recorded, but nobody is told: for trying a rule before it counts.
     shadow: Switch = False
+    #: Most alarms within an hour that are told of; further ones are recorded, and one summary is told.  0: tell all.
+    storm_per_hour: Annotated[Whole, Field(ge=0, le=STORM_MAX)] = 20
 
     @model_validator(mode="after")
     def _zone_names_differ(self) -> RuleBase:

@@ -28,10 +28,17 @@ class AlarmState(StrEnum):
     REPLAY_READY = "replay_ready"
     #: Every target has accepted it.
     PUSHED = "pushed"
-    #: Complete, and nobody is configured to be told.
+    #: Complete, and nobody is configured to be told; or nobody is to be told of it, and it has no replay.
     RECORDED = "recorded"
     #: Its processing was started five times and never came to an end: a person must look.
     QUARANTINED = "quarantined"
+
+
+class Untold(StrEnum):
+    """Why nobody is told of an alarm although its rule counts."""
+
+    #: Its rule has alarmed too often within the hour.
+    STORM = "storm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,8 @@ class AlarmRow:
         started_ns, confirmed_ns, last_ns, ended_ns: capture times of the episode; `ended_ns` is none while it lasts.
         sample_ns: capture time of the confirming sample.
         shadow: of a rule in shadow mode: recorded without replay, and nobody is told.
+        untold: why nobody is told of it although its rule counts: `storm`; empty: somebody is.
+        summary: what it tells when it stands for alarms that nobody is told of; empty: it is an alarm of its own.
         timings: wall clock, UTC ns, by step: `closed`, `inference_started`, `inference_done`, `judged`, then the states
             of this row by their names.
         replay_path: the MP4; none before it is cut, and when there was nothing to cut.
@@ -84,6 +93,8 @@ class AlarmRow:
     epoch: int
     severity: str
     shadow: bool
+    untold: str
+    summary: str
     started_ns: int
     confirmed_ns: int
     last_ns: int

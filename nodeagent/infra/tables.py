@@ -41,7 +41,8 @@ def long_text() -> TypeEngine[str]:
     return Text().with_variant(mysql.MEDIUMTEXT(charset="utf8mb4"), "mysql")
 
 
-#: One row per (camera, rule, zone).  Whoever writes alarms of a slot locks its row first.
+#: One row per (camera, rule, zone), and one with an empty zone per (camera, rule).  Whoever writes alarms of a slot
+#: locks its row first, and before that the one of its rule.
 alarm_slot = Table(
     "alarm_slot",
     metadata,
@@ -72,6 +73,10 @@ alarm = Table(
     Column("severity", String(16), nullable=False),
     #: Of a rule in shadow mode: nobody is told.  The default is for agents of the release before.
     Column("shadow", Boolean, nullable=False, server_default="0"),
+    #: Why nobody is told although the rule counts: `storm`; empty: somebody is.  Default: as above.
+    Column("untold", String(16), nullable=False, server_default=""),
+    #: Of a summary, what it tells; empty: it is an alarm.  Default: as above.
+    Column("summary", String(500), nullable=False, server_default=""),
     Column("started_ns", BigInteger, nullable=False),
     Column("confirmed_ns", BigInteger, nullable=False),
     #: Until this capture time the episode is known to have lasted.
@@ -124,6 +129,31 @@ alarm_key = Table(
     metadata,
     Column("dedup_key", name_type(32), primary_key=True),
     Column("alarm_id", BigInteger, ForeignKey("alarm.id"), nullable=False, index=True),
+    mysql_charset="utf8mb4",
+    mysql_engine="InnoDB",
+)
+
+#: One row per storm of a rule on a camera: more alarms within an hour than its rule lets through.
+alarm_storm = Table(
+    "alarm_storm",
+    metadata,
+    Column("id", id_type(), primary_key=True, autoincrement=True),
+    Column("camera_id", name_type(63), nullable=False),
+    Column("rule_id", name_type(63), nullable=False),
+    #: Key of the first alarm that was held; the keys of its summaries are made of it.
+    Column("first_key", name_type(32), nullable=False, unique=True),
+    #: The alarm that was held last, by capture time.
+    Column("last_id", BigInteger, ForeignKey("alarm.id"), nullable=False),
+    #: Capture times at which the first and the last alarm that were held were confirmed.
+    Column("began_ns", BigInteger, nullable=False),
+    Column("last_ns", BigInteger, nullable=False),
+    #: Alarms that were held.
+    Column("held", Integer, nullable=False),
+    #: Wall clock at which one was recorded last.
+    Column("touched_ns", BigInteger, nullable=False),
+    #: Wall clock at which its end was told; 0: it goes on.
+    Column("over_ns", BigInteger, nullable=False),
+    Index("ix_alarm_storm_open", "over_ns", "camera_id", "rule_id"),
     mysql_charset="utf8mb4",
     mysql_engine="InnoDB",
 )

@@ -111,6 +111,7 @@ class Author:
             zone=zone.name,
             severity=rule.severity,
             shadow=rule.shadow,
+            storm_per_hour=rule.storm_per_hour,
             episode_started_ns=started_ns,
             confirmed_ns=confirmed_ns,
             ended_ns=int(episode["ended_ns"]) if stage == "ended" else None,

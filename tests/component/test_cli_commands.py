@@ -17,6 +17,7 @@ from nodeagent.alarm.store import AlarmStore
 from nodeagent.cli.demo_config import CLIP, MODEL
 from nodeagent.cli.main import COMMANDS, main
 from nodeagent.contract.clip import ClipId, clip_file_name
+from nodeagent.contract.ids import NS_PER_S
 from nodeagent.contract.report import Kind, Phase
 from nodeagent.contract.states import State
 from nodeagent.infra.board import Board
@@ -31,7 +32,7 @@ from nodeagent.supervisor.reload_note import ReloadNote, write_note
 from registry.cli import COMMANDS as REGISTRY_COMMANDS
 from registry.cli import main as registry
 from tests.architecture.source_tree import ROOT
-from tests.support.alarms import message
+from tests.support.alarms import T0, message
 
 S = 1_000_000_000
 
@@ -402,6 +403,24 @@ def test_alarms_are_listed_and_shown(config: Path) -> None:
     assert json.loads(nodeagent("alarms", "-c", config, "show", key, "--json").output)["camera_id"] == "gate"
     assert json.loads(nodeagent("alarms", "-c", config, "--camera", "x", "--json").output or "[]") == []
     assert nodeagent("alarms", "-c", config, "show", "f" * 32).exit_code == 1
+
+
+def test_alarms_say_why_nobody_was_told_and_what_a_summary_tells(config: Path) -> None:
+    engine = open_database(load_settings(config).database_url)
+    migrate(engine)
+    for n in range(2):
+        sent = message(camera_id="gate", confirmed_ns=T0 + n * 100 * NS_PER_S, storm_per_hour=1)
+        AlarmStore(engine, "test").record(sent, SystemClock().wall_ns())
+    engine.dispose()
+    listed = " ".join(nodeagent("alarms", "-c", config).output.split())
+    assert "recorded, storm" in listed
+    documents = [json.loads(line) for line in nodeagent("alarms", "-c", config, "--json").output.splitlines()]
+    assert sorted((doc["untold"], doc["summary"][:34]) for doc in documents) == [
+        ("", ""), ("", "rule yard on camera gate: 1 alarm "), ("storm", ""),
+    ]  # fmt: skip
+    key = next(doc["dedup_key"] for doc in documents if doc["untold"])
+    shown = " ".join(nodeagent("alarms", "-c", config, "show", key).output.split())
+    assert "recorded storm: more than storm_per_hour = 1 within the hour" in shown
 
 
 def test_alarms_follow_prints_what_changed(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:

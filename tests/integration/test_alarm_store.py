@@ -79,14 +79,15 @@ def test_what_is_told_of_and_what_is_not_are_never_one_alarm(engine: Engine) -> 
     assert store.forgotten(T0 + S, T0 + S, 10) == [real.row.dedup_key]
 
 
-def test_a_writer_of_the_release_before_leaves_the_column_to_its_default(engine: Engine) -> None:
+def test_a_writer_of_the_release_before_leaves_the_columns_to_their_defaults(engine: Engine) -> None:
     row = AlarmStore(engine, "w").record(message(shadow=True), T0).row
+    new = ("id", "dedup_key", "shadow", "untold", "summary")
     with engine.begin() as connection:
-        names = [column.name for column in alarm.columns if column.name not in ("id", "shadow", "dedup_key")]
+        names = [column.name for column in alarm.columns if column.name not in new]
         columns = ", ".join(names)
         connection.exec_driver_sql(f"INSERT INTO alarm (dedup_key, {columns}) SELECT 'old', {columns} FROM alarm")
     old = show(engine, "old")
-    assert old is not None and (old.id != row.id, old.shadow) == (True, False)
+    assert old is not None and (old.id != row.id, old.shadow, old.untold, old.summary) == (True, False, "", "")
 
 
 def test_a_late_copy_of_an_older_episode_finds_its_alarm_behind_a_newer_one(engine: Engine) -> None:

@@ -76,7 +76,8 @@ def alarm_row(**changes: object) -> AlarmRow:
     fields |= {
         "state": AlarmState.REPLAY_READY, "dedup_key": sent.dedup_key, "kind": "violation", "camera_id": "gate-1",
         "rule_id": "yard", "rule_kind": "intrusion", "zone": "北门", "node_id": "node-1", "severity": "warning",
-        "shadow": False, "started_ns": T0, "confirmed_ns": T0 + NS_PER_S, "sample_ns": T0 + NS_PER_S, "subjects": 1,
+        "shadow": False, "untold": "", "summary": "",
+        "started_ns": T0, "confirmed_ns": T0 + NS_PER_S, "sample_ns": T0 + NS_PER_S, "subjects": 1,
         "evidence": sent.evidence, "pushes": (),
         "timings": {"judged": T0 + 2 * NS_PER_S}, "replay_from_ns": T0, "replay_to_ns": T0 + 30 * NS_PER_S,
     }  # fmt: skip

@@ -297,6 +297,7 @@ class Cluster:
             "labels": ["red"],
             "zones": [{"name": "left", "polygon": markers.RED_ZONE}],
             "cooldown_s": 0.0,
+            "storm_per_hour": 0,
         }
         specs = [
             {"camera_id": name, "record": {"url": self.rtsp.url(name)}, "sample_width": 320, "rules": [rule]}

@@ -54,6 +54,7 @@ def site_toml(folder: Path, cameras: dict[str, str], push_url: str, bus: str, da
   rule_id = "{rule_id}"
   kind = "intrusion"
   cooldown_s = 10.0
+  storm_per_hour = 0
   zones = [{{ name = "zone", polygon = {json.dumps(zone)} }}]
 """
         for rule_id, zone in (("closed-path", CLOSED_PATH), ("keep-off-the-lawn", LAWN))

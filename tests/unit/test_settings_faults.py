@@ -71,6 +71,7 @@ rule_id = "b"
 kind = "loitering"
 dwell_s = 0
 severity = "high"
+storm_per_hour = -1
 zones = [
   { name = "one", polygon = [[0, 0], [1, 0]] },
   { name = "two", polygon = [[0, 0], [1, 1], [1, 0], [0, 1]] },
@@ -104,6 +105,7 @@ EXPECTED = [
     ("cameras[1].record", "a table", "'rtsp://...'"),
     ("cameras[1].rules[0].dwell_s", "more than 0", "0"),
     ("cameras[1].rules[0].severity", "'info', 'warning' or 'critical'", "'high'"),
+    ("cameras[1].rules[0].storm_per_hour", "at least 0", "-1"),
     ("cameras[1].rules[0].zones[0].polygon", "at least 3 items, not 2", ""),
     ("cameras[1].rules[0].zones[1].polygon", "edges cross", ""),
 ]
