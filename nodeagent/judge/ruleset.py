@@ -182,9 +182,13 @@ def remembered(rules: RuleSet, tracks: int, old_rules: RuleSet, old: Sequence[Me
     return new
 
 
+#: Keys of a rule that say what is done about an answer, and those of which a place is one.
+_ANSWERS: Final = {"severity", "cooldown_s", "exit_s", "schedule", "storm_per_hour", "zones", "lines"}
+
+
 def _question(place: Place) -> tuple[object, ...]:
     """What the place asks: its rule without what is done about the answer."""
-    about = place.rule.model_dump(exclude={"severity", "cooldown_s", "exit_s", "schedule", "zones", "lines"})
+    about = place.rule.model_dump(exclude=_ANSWERS)
     return place.key, place.zone, about
 
 
