@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "clips": ("nodeagent.cli.clips_command:clips", "List recorded clips."),
     "backtest": ("nodeagent.cli.backtest_command:backtest", "Try rules on stored clips, faster than real time."),
     "alarms": ("nodeagent.cli.alarms_command:alarms", "List alarms, or show one with its pushes."),
+    "rules": ("nodeagent.cli.rules_command:rules", "List rules, and by which versions the judge judges."),
     "pool": ("nodeagent.cli.pool_command:pool", "Prepare disks of the storage pool."),
 }
 

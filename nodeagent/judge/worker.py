@@ -20,6 +20,7 @@ from nodeagent.contract.camera import CameraSpec
 from nodeagent.contract.codec import decode_detections, encode_alarm
 from nodeagent.contract.errors import ConfigError, DecodeError, Refused, Unavailable
 from nodeagent.contract.states import State
+from nodeagent.infra.applied import applied_path, write_applied
 from nodeagent.infra.bus.aside import watch_aside
 from nodeagent.infra.bus.connect import open_bus
 from nodeagent.infra.bus.port import Bus, Delivery
@@ -235,14 +236,9 @@ class JudgeWorker:
             else:
                 break
         log.info(
-            "%s: %s %s in %s (%s)",
-            alarm.camera_id,
-            alarm.rule_id,
-            alarm.stage,
-            alarm.zone,
-            alarm.dedup_key,
+            "%s: %s %s in %s (%s)", alarm.camera_id, alarm.rule_id, alarm.stage, alarm.zone, alarm.dedup_key,
             extra={"event": "episode", "camera": alarm.camera_id, "stage": alarm.stage, "key": alarm.dedup_key},
-        )
+        )  # fmt: skip
 
     def _save(self, camera_id: str, judge: CameraJudge) -> bool:
         """Store a state; False when another judge's is further on."""
@@ -316,6 +312,12 @@ class JudgeWorker:
         for camera_id in sorted(set(self._shard.specs) - ids):
             self._leavers.note(camera_id, now_s)
         self._carry_out(self._shard.want(mine))
+        try:
+            write_applied(
+                applied_path(self._ctx.settings.node.state_dir, self._number), mine, self._ctx.clock.wall_ns()
+            )
+        except OSError as exc:
+            log.warning("judge: cannot say which rules hold: %s", exc.strerror, extra={"event": "applied_unwritten"})
 
     def _unbind_leaver(self) -> None:
         """Have the broker route nothing of a camera here that left long enough ago; one a turn."""

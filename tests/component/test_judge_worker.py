@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 import redis
+from pydantic import TypeAdapter
 
 from nodeagent.contract.camera import CameraSpec
 from nodeagent.contract.codec import Message, decode_alarm, encode_detections
 from nodeagent.contract.report import Kind
+from nodeagent.contract.rule import Rule
 from nodeagent.contract.states import State
+from nodeagent.infra.applied import applied_path, read_applied, version_of
 from nodeagent.infra.board import Board, BoardCell
 from nodeagent.infra.bus.port import Bus
 from nodeagent.infra.bus.topology import (
@@ -330,6 +333,9 @@ def test_a_rule_removed_while_it_runs_ends_its_episode_and_another_keeps_its_dwe
         return told(alarms) == [("no-entry", "ended"), ("no-entry", "started")]
 
     eventually(ended, 20)
+    left = version_of(TypeAdapter(Rule).validate_python(RULES[1]))
+    applied = applied_path(bench.folder / "state", 0)
+    eventually(lambda: read_applied(applied).cameras == {"cam": {"no-waiting": left}}, 5)
     bench.send(CLIPS[1:])
     until_judged(bench, len(CLIPS))
     alarms = bench.alarms()
