@@ -105,6 +105,9 @@ class Catalogue:
             # What we know of versions counts like what agents know.
             seen = {row.camera_id: row.version for row in self._rows.values()} | seen
             changed = self._load(0)
+            if self._newest is not None and not self._store.knows(self._newest):
+                # Changed between the restoring of its table and of the history: it would look restored for ever.
+                self._newest = None
             self.restorations += 1
         else:
             changed = self._load(self._version) if version > self._version or not self._is_loaded else {}

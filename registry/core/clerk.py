@@ -80,7 +80,6 @@ class Clerk:
         self._asked: deque[Future[dict[CameraId, Owner]]] = deque()
         self._drains: Mapping[NodeId, DrainOrder] = {}
         self._is_loaded = False
-        self._restoring = False
         self._trouble = ""
         self._seen_at_s = self._audit_at_s = self._forget_at_s = float("-inf")
         self._wake = threading.Event()
@@ -172,14 +171,11 @@ class Clerk:
             shelves.epochs.load()
         before = shelves.catalogue.restorations
         changed = shelves.catalogue.refresh(dict(self._served()), now_ns)
-        was_restoring, self._restoring = self._restoring, shelves.catalogue.restorations > before
-        if self._restoring:
-            # Tables are put back one after the other: until the last one is, each turn finds it anew.
-            if not was_restoring:
-                log.warning(
-                    "the database is older than it was: cameras and epochs are read and written anew",
-                    extra={"event": "database_restored"},
-                )
+        if shelves.catalogue.restorations > before:
+            log.warning(
+                "the database is older than it was: cameras and epochs are read and written anew",
+                extra={"event": "database_restored"},
+            )
             shelves.epochs.load()
             self._audit_at_s = self._seen_at_s = float("-inf")
         self._drains = shelves.nodes.drains()

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import delete, make_url
 
 from nodeagent.contract.errors import Unavailable
 from nodeagent.contract.ownership import Owner
 from nodeagent.infra.database import migrate, open_database
+from nodeagent.infra.registry_tables import camera_history
 from registry.core.catalogue import Catalogue
 from registry.core.clerk import AUDIT_S, SEEN_S, Clerk, Shelves
 from registry.store.assignments import Assignments, End, Grant
@@ -193,6 +194,28 @@ def test_an_older_database_is_noticed_although_somebody_changed_it_before_it_was
     fresh = Epochs(desk.engine)
     fresh.load()
     assert fresh.highest("a") == 9
+
+
+def test_a_change_that_fell_between_two_restored_tables_is_taken_for_one_restore(desk: Desk) -> None:
+    desk.cameras.make(draft("a"), writer())
+    desk.turn()
+    backup = copy_of(desk.engine)
+    desk.cameras.change(draft("a", sample_fps=2), 1, writer(5))
+    desk.turn()
+    # The camera's row was put back and changed again; then the history was put back, without that change.
+    restore(desk.engine, backup)
+    desk.cameras.change(draft("a", sample_fps=3), 1, writer(9))
+    with desk.engine.begin() as connection:
+        connection.execute(delete(camera_history).where(camera_history.c.version > 1))
+    for _ in range(3):
+        desk.turn()
+    assert desk.catalogue.restorations == 1
+    # And the next one is noticed all the same.
+    desk.cameras.make(draft("b"), writer(20))
+    desk.turn()
+    restore(desk.engine, backup)
+    desk.turn()
+    assert desk.catalogue.restorations == 2
 
 
 def test_a_database_that_is_away_loses_nothing(mysql_url: str) -> None:
