@@ -10,7 +10,7 @@ from nodeagent.judge.camera import CameraJudge
 from nodeagent.judge.rules import KINDS
 from nodeagent.judge.rules.speed import homography
 from nodeagent.judge.snapshot import pack, unpack
-from tests.support.scenarios import GROUND, Person, Scene, crossing, rule, seconds_of, stands, unknown, walks
+from tests.support.scenarios import GROUND, Person, Scene, crossing, later, rule, seconds_of, stands, unknown, walks
 from tests.unit.test_judge_scenarios import AUTHOR, judge_all, run, told
 
 #: Delay beyond a rule's own hysteresis that is allowed: two samples at 5 a second, and the rounding of times.
@@ -207,10 +207,25 @@ def test_a_changed_question_is_asked_anew():
     clips = Scene(tuple(people), 30.0).clips()
     judge = CameraJudge(AUTHOR, [rule("crowd", min_count=1, hold_s=7.0)], 5.0)
     judge_all([], clips[:1], judge)
-    judge.retarget([rule("crowd", min_count=1, hold_s=7.0, severity="critical", exit_s=9.0)], 5.0)
+    judge.retarget([rule("crowd", min_count=1, hold_s=7.0, severity="critical", exit_s=9.0, storm_per_hour=3)], 5.0)
     assert judge.memories[0].places["since_ns"][0] > 0
     judge.retarget([rule("crowd", min_count=1, hold_s=7.0, min_score=0.5)], 5.0)
     assert judge.memories[0].places["since_ns"][0] == 0
+
+
+@pytest.mark.parametrize("armed_from_s", [0.0, 7.0])
+def test_what_a_kind_remembers_begins_anew_with_arming(armed_from_s):
+    # T0 is a Tuesday, 22:13:20 UTC; `shift` puts the start of the span where the scene has its second `armed_from_s`.
+    shift = round(40.0 - armed_from_s)
+    clips = later(Scene((stands(0.8, 0.7, 0, 40),), 40.0).clips(), shift)
+    rules = [
+        rule("crowd", min_count=1, hold_s=5.0, schedule={"time_zone": "UTC", "weekly": ["tue 22:14-23:00"]}),
+        rule("absence", min_count=2, absent_s=5.0, schedule={"time_zone": "UTC", "weekly": ["tue 22:14-23:00"]}),
+    ]
+    confirmed = {m.rule_id: seconds_of(m.confirmed_ns) - shift for m in judge_all(rules, clips) if m.stage == "started"}
+    assert confirmed.keys() == {"crowd", "absence"}
+    for found in confirmed.values():
+        assert armed_from_s + 5.0 <= found <= armed_from_s + 5.0 + LATE_S
 
 
 def test_every_kind_of_the_contract_has_a_judge():
